@@ -1,0 +1,1 @@
+"""Reviews: when training is due, and which rows are held out."""

@@ -1,0 +1,1 @@
+"""A job's life: acceptance, states, events, the supervisor. No gRPC, no torch."""

@@ -1,0 +1,1 @@
+"""The engine, and the only place that imports torch: takes a spec, yields events. No gRPC, no SQL."""

@@ -1,0 +1,111 @@
+"""What the worker answers: events of a request, then its end. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from lyra_adapters_server.types import BaseCard, Metrics, Value
+
+
+class BaseLoaded(Value):
+    """A base model is in memory."""
+
+    kind: Literal["base_loaded"] = "base_loaded"
+    card: BaseCard
+
+
+class TrainingStarted(Value):
+    """The rows are tokenised and the adapter is in place."""
+
+    kind: Literal["started"] = "started"
+    training_samples: int
+    validation_samples: int
+    total_steps: int
+    device: str
+    dtype: str
+    trainable_parameters: int
+
+
+class TrainingProgress(Value):
+    """Training moved on (protos: Progress)."""
+
+    kind: Literal["progress"] = "progress"
+    step: int
+    total_steps: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    tokens_per_second: float
+    fraction_done: float
+    eta_s: float
+
+
+class Evaluated(Value):
+    """Rows were scored (protos: Evaluation)."""
+
+    kind: Literal["evaluation"] = "evaluation"
+    stage: Literal["BEFORE", "VALIDATION", "AFTER", "CHAMPION"]
+    subject: str
+    metrics: Metrics
+    step: int
+    best: bool = False
+
+
+class TrainerWarning(Value):
+    """Something to tell the caller; the work goes on."""
+
+    kind: Literal["warning"] = "warning"
+    reason: str
+    message: str
+
+
+class Trained(Value):
+    """The adapter's files are in the output directory, with the best step's weights."""
+
+    kind: Literal["trained"] = "trained"
+    # None where no row was held out.
+    metrics_before: Metrics | None
+    metrics_after: Metrics | None
+    best_step: int
+    steps: int
+    stopped_early: bool
+    truncated_samples: int
+    training_seconds: float
+    # What the run was made of: threads, micro-batches, kernels, library versions.
+    plan: dict[str, object]
+
+
+class Scored(Value):
+    """Rows were scored; probabilities in the order of the rows and of LABELS."""
+
+    kind: Literal["scored"] = "scored"
+    metrics: Metrics | None
+    probabilities: list[tuple[float, float, float]]
+    truncated: list[bool]
+
+
+TrainerEvent = Annotated[
+    BaseLoaded | TrainingStarted | TrainingProgress | Evaluated | TrainerWarning | Trained | Scored,
+    Field(discriminator="kind"),
+]
+
+
+class RequestError(Value):
+    """Why a request ended without its result. `reason` is a stable upper-case word."""
+
+    reason: str
+    message: str
+
+
+class Reply(Value):
+    """A line from the worker: an event of a request, or its end (with an error, or well)."""
+
+    id: int
+    event: TrainerEvent | None = None
+    error: RequestError | None = None
+    done: bool = False
+
+
+REPLY: TypeAdapter[Reply] = TypeAdapter(Reply)

@@ -1,0 +1,83 @@
+"""What the worker is asked to do. Imports no torch: the server builds these, the worker reads them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from lyra_adapters_server.types import AdapterRef, LoraConfig, Prompt, Sample, TrainingConfig, Value
+
+
+class BaseModelConfig(Value):
+    """One base model of the allow-list."""
+
+    alias: str
+    # Hugging Face id, local directory, or `demo`.
+    source: str
+    # None: the default prompt for its family.
+    prompt: Prompt | None = None
+
+
+class WorkerConfig(Value):
+    """What a worker needs to know at its start."""
+
+    bases: tuple[BaseModelConfig, ...]
+    # `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+    device: str = "auto"
+    # `auto`, `bfloat16`, `float32`, `float16`.
+    dtype: str = "auto"
+    # CPU threads of torch; 0: as many as there are cores.
+    threads: int = 0
+    # Added to the process's niceness, so that the server answers while training takes every core.
+    nice: int = 5
+    # Converted models and digests are kept here.
+    cache_dir: str
+
+
+class TrainSpec(Value):
+    """One training job, complete: the same spec on the same plan gives the same adapter."""
+
+    job_id: str
+    base_alias: str
+    training_samples: tuple[Sample, ...]
+    validation_samples: tuple[Sample, ...]
+    lora: LoraConfig
+    training: TrainingConfig
+    # Scored on the validation samples before training starts.
+    champion: AdapterRef
+    # Weights to start from.
+    continue_from: AdapterRef | None = None
+    # An empty directory that takes adapter_model.safetensors, adapter_config.json and prompt.json.
+    output_dir: str
+    # Least seconds between two progress events.
+    progress_interval_s: float = 0.5
+
+
+class ScoreSpec(Value):
+    """Score an adapter, or the bare base, on rows."""
+
+    subject: AdapterRef
+    samples: tuple[Sample, ...]
+    max_length: int = 512
+
+
+class LoadSpec(Value):
+    """Load a base model and describe it."""
+
+    base_alias: str
+
+
+class CancelSpec(Value):
+    """Stop another request."""
+
+    target: int
+
+
+Method = Literal["load", "train", "score", "cancel"]
+
+
+class Request(Value):
+    """A line to the worker. `params` is the method's spec."""
+
+    id: int
+    method: Method
+    params: dict[str, object]

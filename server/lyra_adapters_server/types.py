@@ -1,0 +1,119 @@
+"""Values that every layer shares: labels, samples, scores and the settings of a training. Imports no other layer."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Label(StrEnum):
+    """The relation of a premise to a hypothesis. The order of the members is the order of logits and of confusions."""
+
+    SUPPORTS = "SUPPORTS"
+    REFUTES = "REFUTES"
+    NEUTRAL = "NEUTRAL"
+
+
+LABELS: tuple[Label, ...] = tuple(Label)
+
+
+class Value(BaseModel):
+    """An immutable value that travels as JSON; unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Sample(Value):
+    """One reviewed prediction (protos: Sample)."""
+
+    id: str
+    premise: str
+    hypothesis: str
+    correct_label: Label
+    original_label: Label | None = None
+    original_confidence: float | None = None
+    group: str = ""
+
+
+class Metrics(Value):
+    """Scores on a set of rows (protos: Metrics). `confusion[i][j]` counts rows of label i predicted as label j."""
+
+    samples: int
+    accuracy: float
+    macro_f1: float
+    brier: float
+    loss: float
+    confusion: list[list[int]]
+
+
+class LoraConfig(Value):
+    """The adapter's shape. Empty `target_modules`: the base's query and value projections."""
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.05
+    target_modules: tuple[str, ...] = ()
+
+
+class TrainingConfig(Value):
+    """How to train; the defaults are the API's (protos: TrainingConfig)."""
+
+    epochs: int = 6
+    learning_rate: float = 5e-4
+    batch_size: int = 8
+    max_length: int = 512
+    seed: int = 0
+    validation_fraction: float = 0.2
+    patience: int = 3
+    weight_decay: float = 0.01
+    warmup_ratio: float = 0.1
+    max_grad_norm: float = 1.0
+    label_smoothing: float = 0.0
+    evaluations_per_epoch: int = 1
+
+
+class Prompt(Value):
+    """How a pair becomes text for a causal model, and which word stands for which label.
+
+    `template` holds `{premise}` and `{hypothesis}`; the model answers right after it. Each label word must be a single
+    token in that place. An adapter is only good under the prompt it was trained with, so versions keep theirs.
+    """
+
+    name: str
+    template: str
+    label_words: dict[Label, str]
+    add_special_tokens: bool = True
+
+
+class BaseIdentity(Value):
+    """Which weights a base model has. `digest`: SHA-256 over the digests of its weight files."""
+
+    id: str
+    revision: str = ""
+    digest: str
+
+
+class BaseCard(Value):
+    """What the server knows of a base model without loading it; written by the worker that has."""
+
+    alias: str
+    identity: BaseIdentity
+    architecture: str
+    parameters: int
+    max_length: int
+    # Name without layer prefix -> (out_features, in_features) of its smallest occurrence.
+    linear_modules: dict[str, tuple[int, int]]
+    default_target_modules: tuple[str, ...]
+    prompt: Prompt
+    label_token_ids: dict[Label, int]
+    device: str
+    dtype: str
+
+
+class AdapterRef(Value):
+    """A published adapter, or the bare base where `directory` is empty."""
+
+    name: str = Field(description="full name, or `base`")
+    base_alias: str
+    directory: str = ""
