@@ -1,0 +1,130 @@
+"""Rows as tokens, the order they are trained in, and micro-batches of like lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from lyra_adapters_server.trainer.prompt import PromptEncoder
+from lyra_adapters_server.types import LABELS, Sample
+
+# Steps whose rows are sorted by length together. More saves padding, fewer leaves the order more random.
+_STEPS_SORTED_TOGETHER = 8
+
+# What a micro-batch costs beside its tokens, in tokens: the interpreter's share, which does not grow with the batch.
+_MICRO_BATCH_OVERHEAD = 24
+
+
+@dataclass(frozen=True)
+class Row:
+    """A tokenised sample."""
+
+    tokens: tuple[int, ...]
+    label: int
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows padded on the right to the longest: causal attention never looks at what follows, so no mask is needed.
+
+    Attributes:
+        tokens: (rows, positions), int64.
+        lengths: (rows), int64.
+        labels: (rows), int64, indices into LABELS.
+        token_count: Tokens without padding.
+    """
+
+    tokens: torch.Tensor
+    lengths: torch.Tensor
+    labels: torch.Tensor
+    token_count: int
+
+
+def encode_rows(samples: Sequence[Sample], encoder: PromptEncoder, max_length: int) -> list[Row]:
+    """Tokenises samples once, cutting premises that do not fit in `max_length` tokens."""
+    index = {label: position for position, label in enumerate(LABELS)}
+    rows = []
+    for sample in samples:
+        tokens, truncated = encoder.encode(sample.premise, sample.hypothesis, max_length)
+        rows.append(Row(tuple(tokens), index[sample.correct_label], truncated))
+    return rows
+
+
+def make_batch(rows: Sequence[Row], padding: int, device: torch.device) -> Batch:
+    """Pads rows into one batch on the device. `padding` is any valid token; its positions are never read."""
+    width = max(len(row.tokens) for row in rows)
+    tokens = torch.full((len(rows), width), padding, dtype=torch.int64)
+    for index, row in enumerate(rows):
+        tokens[index, : len(row.tokens)] = torch.tensor(row.tokens)
+    lengths = [len(row.tokens) for row in rows]
+    return Batch(
+        tokens.to(device),
+        torch.tensor(lengths).to(device),
+        torch.tensor([row.label for row in rows]).to(device),
+        sum(lengths),
+    )
+
+
+def training_order(lengths: Sequence[int], epochs: int, batch_size: int, seed: int) -> list[list[int]]:
+    """Fixes which rows each optimizer step sees.
+
+    The epochs, each in an order of its own, follow one another without a gap, so that every step but the last of all
+    has exactly `batch_size` rows. Steps are then sorted by length among a few neighbours, which saves most padding.
+
+    Args:
+        lengths: Tokens of each row.
+        epochs: How often each row is seen.
+        batch_size: Rows per step.
+        seed: Of the orders.
+
+    Returns:
+        The row indices of each step.
+    """
+    stream = np.concatenate([np.random.default_rng([seed, epoch]).permutation(len(lengths)) for epoch in range(epochs)])
+    sizes = np.asarray(lengths)
+    steps: list[list[int]] = []
+    span = batch_size * _STEPS_SORTED_TOGETHER
+    for chunk, start in enumerate(range(0, len(stream), span)):
+        rows = stream[start : start + span]
+        # The rest that does not fill a step stays at the very end.
+        whole = len(rows) - len(rows) % batch_size
+        full = rows[:whole][np.argsort(sizes[rows[:whole]], kind="stable")].reshape(-1, batch_size)
+        shuffled = np.random.default_rng([seed, epochs, chunk]).permutation(len(full))
+        steps += [full[index].tolist() for index in shuffled]
+        if whole < len(rows):
+            steps.append(rows[whole:].tolist())
+    return steps
+
+
+def split_by_length(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Splits rows into micro-batches of like lengths, at the least cost in padded tokens.
+
+    Args:
+        lengths: Tokens of each row.
+        budget: Padded tokens a micro-batch may have; a longer row stands alone.
+
+    Returns:
+        The row indices of each micro-batch, shortest rows first.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
+    # best[end] is the least cost of the first `end` rows in order, and where the last micro-batch of that split starts.
+    best: list[tuple[int, int]] = [(0, 0)]
+    for end in range(1, len(order) + 1):
+        width = lengths[order[end - 1]]
+        options = [(best[end - 1][0] + width + _MICRO_BATCH_OVERHEAD, end - 1)]
+        start = end - 2
+        while start >= 0 and (end - start) * width <= budget:
+            options.append((best[start][0] + (end - start) * width + _MICRO_BATCH_OVERHEAD, start))
+            start -= 1
+        best.append(min(options))
+    batches: list[list[int]] = []
+    end = len(order)
+    while end:
+        start = best[end][1]
+        batches.append(order[start:end])
+        end = start
+    return batches[::-1]

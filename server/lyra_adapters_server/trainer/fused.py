@@ -1,0 +1,118 @@
+"""A linear layer with a LoRA update as one autograd function.
+
+Beside PEFT's own forward it multiplies in the base's precision while the adapter's weights stay float32, keeps one
+copy of the dropped-out input for all targets that read the same input, and saves nothing else of that size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+
+class Dropout:
+    """Dropout masks from a counter: (seed, step, micro-batch) fixes every mask, so there is no state to save.
+
+    The probability is rounded to a multiple of 1/256, since one random byte decides each element.
+    """
+
+    def __init__(self, probability: float, seed: int) -> None:
+        """Takes the probability (0 to below 1) and the job's seed."""
+        self._threshold = min(max(round(probability * 256), 1), 255) if probability > 0 else 0
+        self._seed = seed
+        self._bytes: Any = None
+        self._input: torch.Tensor | None = None
+        self._result: tuple[torch.Tensor, torch.Tensor | None] | None = None
+
+    @property
+    def scale(self) -> float:
+        """What the kept elements must be multiplied with."""
+        return 256 / (256 - self._threshold)
+
+    def start(self, step: int, micro_batch: int) -> None:
+        """Begins a micro-batch's masks."""
+        self._bytes = np.random.Generator(np.random.SFC64([self._seed, step, micro_batch]))
+        self.finish()
+
+    def finish(self) -> None:
+        """Lets go of the last input."""
+        self._input = self._result = None
+
+    def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Drops elements of `x`; asked again for the same tensor, it gives the same result.
+
+        Returns:
+            `x` with zeros, not rescaled (see `scale`) and detached, and the mask of what was dropped (None: nothing).
+        """
+        if self._threshold == 0:
+            return x.detach(), None
+        if self._input is x and self._result is not None:
+            return self._result
+        words = self._bytes.integers(0, 1 << 64, size=-(-x.numel() // 8), dtype=np.uint64)
+        dropped = torch.from_numpy(words.view(np.uint8)[: x.numel()]).to(x.device) < self._threshold
+        dropped = dropped.view(x.shape)
+        self._input, self._result = x, (x.detach().masked_fill(dropped, 0), dropped)
+        return self._result
+
+
+class FusedLora(torch.autograd.Function):
+    """y = x W^T + bias + scale * drop(x) A^T B^T, with gradients for x, A and B only."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        a: torch.Tensor,
+        b: torch.Tensor,
+        scale: float,
+        kept: torch.Tensor,
+        dropped: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Computes y.
+
+        Args:
+            ctx: Autograd's context.
+            x: (..., inputs).
+            weight: (outputs, inputs), frozen.
+            bias: (outputs), frozen, or None.
+            a: (rank, inputs), float32.
+            b: (outputs, rank), float32.
+            scale: Of the update, with the dropout's rescaling in it.
+            kept: `x` with the dropped elements zeroed, detached.
+            dropped: The mask of the dropped elements, or None.
+
+        Returns:
+            (..., outputs), in the precision of `x`.
+        """
+        a_low = a.to(x.dtype)
+        b_low = (b * scale).to(x.dtype)
+        inner = F.linear(kept, a_low)
+        y = F.linear(x, weight, bias)
+        y.view(-1, y.shape[-1]).addmm_(inner.view(-1, inner.shape[-1]), b_low.t())
+        ctx.scale = scale
+        ctx.save_for_backward(weight, kept, dropped, inner, a_low, b_low)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Computes the gradients of x, A and B from that of y."""
+        weight, kept, dropped, inner, a_low, b_low = ctx.saved_tensors
+        grad = grads[0]
+        flat = grad.reshape(-1, grad.shape[-1])
+        grad_inner = flat @ b_low
+        grad_b = (flat.t() @ inner.view(-1, inner.shape[-1])).float() * ctx.scale
+        grad_a = (grad_inner.t() @ kept.reshape(-1, kept.shape[-1])).float()
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            if dropped is None:
+                grad_x = torch.addmm(flat @ weight, grad_inner, a_low)
+            else:
+                update = (grad_inner @ a_low).masked_fill_(dropped.view(-1, kept.shape[-1]), 0)
+                grad_x = (flat @ weight).add_(update)
+            grad_x = grad_x.view(kept.shape)
+        return grad_x, None, None, grad_a, grad_b, None, None, None

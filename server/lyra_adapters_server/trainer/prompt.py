@@ -1,0 +1,113 @@
+"""How a pair becomes tokens: the template's parts, the label words, and cutting what is too long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lyra_adapters_server.trainer.errors import TrainerError
+from lyra_adapters_server.types import LABELS, Label, Prompt
+
+# A prompt's name is its version: an adapter is only good under the text it was trained with, so a changed text takes
+# a new name.
+PLAIN_V1 = Prompt(
+    name="plain_v1",
+    template=(
+        "Premise: {premise}\nClaim: {hypothesis}\nDoes the premise support the claim? Answer yes, no or maybe.\nAnswer:"
+    ),
+    label_words={Label.SUPPORTS: " yes", Label.REFUTES: " no", Label.NEUTRAL: " maybe"},
+)
+
+DEFAULT_PROMPT = PLAIN_V1
+
+_PREMISE, _HYPOTHESIS = "{premise}", "{hypothesis}"
+
+
+class PromptEncoder:
+    """Turns pairs into token sequences under one prompt.
+
+    Attributes:
+        label_token_ids: The token of each label word in the answer's place, in the order of LABELS.
+    """
+
+    def __init__(self, prompt: Prompt, tokenizer: Any) -> None:
+        """Checks the prompt against the tokenizer.
+
+        Raises:
+            TrainerError: PROMPT_INVALID, if a placeholder is missing or repeated; LABEL_NOT_ONE_TOKEN, if a label word
+                is not a token of its own after the prompt, or two labels share one.
+        """
+        self.prompt = prompt
+        self._tokenizer = tokenizer
+        for placeholder in (_PREMISE, _HYPOTHESIS):
+            if prompt.template.count(placeholder) != 1:
+                raise TrainerError("PROMPT_INVALID", f"prompt `{prompt.name}` must hold {placeholder} exactly once")
+        missing = [label for label in LABELS if label not in prompt.label_words]
+        if missing:
+            raise TrainerError("PROMPT_INVALID", f"prompt `{prompt.name}` has no word for {', '.join(missing)}")
+        self.label_token_ids = self._check_label_words()
+
+    def text(self, premise: str, hypothesis: str) -> str:
+        """Fills the template; braces inside the pair are left alone."""
+        before, rest = self.prompt.template.split(_PREMISE)
+        if _HYPOTHESIS in before:
+            head, middle = before.split(_HYPOTHESIS)
+            return f"{head}{hypothesis}{middle}{premise}{rest}"
+        middle, tail = rest.split(_HYPOTHESIS)
+        return f"{before}{premise}{middle}{hypothesis}{tail}"
+
+    def encode(self, premise: str, hypothesis: str, max_length: int) -> tuple[list[int], bool]:
+        """Tokenises a pair, cutting the end of the premise until the sequence fits.
+
+        The hypothesis is cut only when it does not fit with an empty premise: a claim without its end is another claim.
+
+        Args:
+            premise: The fragment.
+            hypothesis: The claim.
+            max_length: Tokens at most, prompt included.
+
+        Returns:
+            The token ids, and whether anything was cut.
+
+        Raises:
+            TrainerError: PROMPT_INVALID, if the prompt alone is longer than `max_length`.
+        """
+        ids = self._tokens(self.text(premise, hypothesis))
+        if len(ids) <= max_length:
+            return ids, False
+        ids, premise = self._cut(premise, ids, max_length, lambda text: self.text(text, hypothesis))
+        if len(ids) > max_length:
+            ids, _ = self._cut(hypothesis, ids, max_length, lambda text: self.text(premise, text))
+        if len(ids) > max_length:
+            raise TrainerError("PROMPT_INVALID", f"prompt `{self.prompt.name}` does not fit in {max_length} tokens")
+        return ids, True
+
+    def _cut(self, text: str, ids: list[int], max_length: int, fill: Any) -> tuple[list[int], str]:
+        # Token borders move when text is cut, so this repeats: each round drops as many tokens as are over.
+        while text and len(ids) > max_length:
+            offsets = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+            keep = len(offsets) - (len(ids) - max_length)
+            end = offsets[keep - 1][1] if keep > 0 else 0
+            text = text[: min(end, len(text) - 1)].rstrip()
+            ids = self._tokens(fill(text))
+        return ids, text
+
+    def _tokens(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer(text, add_special_tokens=self.prompt.add_special_tokens)["input_ids"]
+        return ids
+
+    def _check_label_words(self) -> tuple[int, ...]:
+        text = self.text("The sky is blue.", "The sky has a colour.")
+        before = self._tokens(text)
+        found: list[int] = []
+        for label in LABELS:
+            word = self.prompt.label_words[label]
+            after = self._tokens(text + word)
+            if after[:-1] != before:
+                raise TrainerError(
+                    "LABEL_NOT_ONE_TOKEN",
+                    f"the word {word!r} for {label} is not one token after prompt `{self.prompt.name}`",
+                )
+            found.append(after[-1])
+        if len(set(found)) != len(found):
+            raise TrainerError("LABEL_NOT_ONE_TOKEN", f"two labels of prompt `{self.prompt.name}` share a token")
+        return tuple(found)

@@ -1,0 +1,114 @@
+"""Everything a training run changes as it goes, as one object that can be saved and restored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from lyra_adapters_server.trainer.lora import Adapter
+from lyra_adapters_server.types import Metrics, TrainingConfig
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def learning_rate_at(step: int, total_steps: int, peak: float, warmup_ratio: float) -> float:
+    """The rate of a step (1 to total_steps): a linear rise over the first share, then a linear fall towards 0."""
+    warmup = round(total_steps * warmup_ratio)
+    if step <= warmup:
+        return peak * step / warmup
+    return peak * (total_steps - step + 1) / (total_steps - warmup + 1)
+
+
+class TrainState:
+    """The state between two optimizer steps.
+
+    The order of the rows, the dropout masks and the learning rate are functions of the seed and the step, so the step
+    is all there is to keep of them.
+
+    Attributes:
+        step: Optimizer steps done.
+        best_step: The step with the lowest validation loss; 0 before the first evaluation.
+        best_metrics: That step's.
+        evaluations_without_gain: Evaluations since then.
+        seconds: Time spent training and evaluating.
+    """
+
+    def __init__(self, adapter: Adapter, training: TrainingConfig) -> None:
+        """Starts at step 0 with the adapter as it is."""
+        self.adapter = adapter
+        self.optimizer = torch.optim.AdamW(
+            list(adapter.parameters.values()), lr=training.learning_rate, weight_decay=training.weight_decay
+        )
+        self.step = 0
+        self.best_step = 0
+        self.best_metrics: Metrics | None = None
+        self.evaluations_without_gain = 0
+        self.seconds = 0.0
+        self._best: dict[str, torch.Tensor] = {}
+
+    def update(self, learning_rate: float, max_grad_norm: float) -> float:
+        """Does one optimizer step on the gradients gathered, and clears them. Returns their norm before clipping."""
+        parameters = list(self.adapter.parameters.values())
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm))
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=False)
+        self.step += 1
+        return norm
+
+    def note(self, metrics: Metrics) -> bool:
+        """Takes an evaluation in, and keeps a copy of the weights if its loss is the lowest. Returns whether it is."""
+        if self.best_metrics is not None and not metrics.loss < self.best_metrics.loss:
+            self.evaluations_without_gain += 1
+            return False
+        self.best_step, self.best_metrics, self.evaluations_without_gain = self.step, metrics, 0
+        self._best = {name: value.detach().clone() for name, value in self.adapter.parameters.items()}
+        return True
+
+    def restore_best(self) -> None:
+        """Gives the adapter the best step's weights; without an evaluation it keeps the last."""
+        with torch.no_grad():
+            for name, value in self._best.items():
+                self.adapter.parameters[name].copy_(value)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Every tensor of the state, by a name that says what it is."""
+        found: dict[str, torch.Tensor] = {}
+        for name, parameter in self.adapter.parameters.items():
+            found[f"adapter/{name}"] = parameter.detach()
+            for moment in _MOMENTS:
+                if parameter in self.optimizer.state:
+                    found[f"{moment}/{name}"] = self.optimizer.state[parameter][moment]
+        found |= {f"best/{name}": value for name, value in self._best.items()}
+        return found
+
+    def numbers(self) -> dict[str, Any]:
+        """The rest of the state, as JSON."""
+        return {
+            "step": self.step,
+            "best_step": self.best_step,
+            "best_metrics": self.best_metrics.model_dump(mode="json") if self.best_metrics else None,
+            "evaluations_without_gain": self.evaluations_without_gain,
+            "seconds": self.seconds,
+        }
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], numbers: Mapping[str, Any]) -> None:
+        """Goes back to what `tensors()` and `numbers()` gave, for an adapter of the same layers."""
+        with torch.no_grad():
+            for name, parameter in self.adapter.parameters.items():
+                parameter.copy_(tensors[f"adapter/{name}"])
+                if f"{_MOMENTS[0]}/{name}" in tensors:
+                    moments = {moment: tensors[f"{moment}/{name}"].to(parameter.device).clone() for moment in _MOMENTS}
+                    self.optimizer.state[parameter] = {"step": torch.tensor(float(numbers["step"])), **moments}
+        self._best = {
+            name: tensors[f"best/{name}"].clone() for name in self.adapter.parameters if f"best/{name}" in tensors
+        }
+        self.step = int(numbers["step"])
+        self.best_step = int(numbers["best_step"])
+        best = numbers["best_metrics"]
+        self.best_metrics = Metrics.model_validate(best) if best else None
+        self.evaluations_without_gain = int(numbers["evaluations_without_gain"])
+        self.seconds = float(numbers["seconds"])

@@ -1,0 +1,203 @@
+"""The trainer's process: `python -m lyra_adapters_server.trainer.worker --fd N`.
+
+The first line on the socket is the WorkerConfig; then Requests come and Replies go. Requests take turns, one
+micro-batch each, so scoring and cancelling never wait for a whole training. When the other side closes the socket,
+the process ends: without its server nobody would take the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pydantic import ValidationError
+
+from lyra_adapters_server.trainer.channel import LineChannel
+from lyra_adapters_server.trainer.errors import TrainerError
+from lyra_adapters_server.trainer.events import Reply, RequestError, TrainerEvent
+from lyra_adapters_server.trainer.spec import CancelSpec, LoadSpec, Request, ScoreSpec, TrainSpec, WorkerConfig
+
+LOG = logging.getLogger(__name__)
+
+Work = Iterator[TrainerEvent | None]
+
+
+class Worker:
+    """Runs requests side by side on one thread.
+
+    Args of the constructor: the channel, and for each method what turns its parameters into a generator.
+    """
+
+    def __init__(self, channel: LineChannel, methods: dict[str, Callable[[dict[str, Any]], Work]]) -> None:
+        self._channel = channel
+        self._methods = methods
+        self._running: dict[int, Work] = {}
+
+    def run(self) -> None:
+        """Serves until the other side closes."""
+        while True:
+            for line in self._channel.lines(wait=not self._running):
+                self.accept(line)
+            if self._channel.closed:
+                return
+            for number in list(self._running):
+                self._turn(number)
+
+    def close(self) -> None:
+        """Ends what is running, unfinished."""
+        for number in list(self._running):
+            self._stop(number)
+
+    def accept(self, line: bytes) -> None:
+        """Starts the request of a line, or answers it at once."""
+        try:
+            request = Request.model_validate_json(line)
+        except ValidationError as error:
+            LOG.error("a line was not a request: %s", _fields(error))
+            return
+        number = request.id
+        try:
+            if number in self._running:
+                raise TrainerError("INVALID_SPEC", f"request {number} is running already")
+            if request.method == "cancel":
+                self._cancel(number, CancelSpec.model_validate(request.params))
+            else:
+                self._running[number] = self._methods[request.method](request.params)
+                LOG.info("request %d: %s", number, request.method)
+        except ValidationError as error:
+            self._fail(number, RequestError(reason="INVALID_SPEC", message=_fields(error)))
+        except TrainerError as error:
+            self._fail(number, RequestError(reason=error.reason, message=error.message))
+
+    def _cancel(self, number: int, spec: CancelSpec) -> None:
+        # Cancelling what has already ended is no error: the two lines crossed.
+        if spec.target in self._running:
+            self._stop(spec.target)
+            LOG.info("request %d: cancelled", spec.target)
+            self._fail(spec.target, RequestError(reason="CANCELLED", message="cancelled on request"))
+        self._channel.send(Reply(id=number, done=True).model_dump_json())
+
+    def _turn(self, number: int) -> None:
+        try:
+            event = next(self._running[number])
+        except StopIteration:
+            self._stop(number)
+            LOG.info("request %d: done", number)
+            self._channel.send(Reply(id=number, done=True).model_dump_json())
+            return
+        except Exception as error:
+            failure = describe_failure(error)
+            # The frames of the failure hold tensors; without them the memory comes back.
+            traceback.clear_frames(error.__traceback__)
+            self._stop(number)
+            self._fail(number, failure)
+            return
+        if event is not None:
+            self._channel.send(Reply(id=number, event=event).model_dump_json())
+
+    def _stop(self, number: int) -> None:
+        work = self._running.pop(number)
+        if hasattr(work, "close"):
+            work.close()
+        del work
+        gc.collect()
+
+    def _fail(self, number: int, failure: RequestError) -> None:
+        LOG.warning("request %d: %s: %s", number, failure.reason, failure.message)
+        self._channel.send(Reply(id=number, error=failure, done=True).model_dump_json())
+
+
+def describe_failure(error: Exception) -> RequestError:
+    """Says why a request failed, without the texts of samples that an unforeseen error's message may hold."""
+    if isinstance(error, TrainerError):
+        return RequestError(reason=error.reason, message=error.message)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{type(error).__name__} in {os.path.basename(frame.filename)}:{frame.lineno}"  # noqa: PTH119
+    if _is_memory(error):
+        return RequestError(reason="OUT_OF_MEMORY", message=f"the device's memory does not suffice ({place})")
+    LOG.error("unforeseen: %s\n%s", place, "".join(traceback.format_tb(error.__traceback__)))
+    return RequestError(reason="INTERNAL", message=f"unforeseen {place}")
+
+
+def _is_memory(error: Exception) -> bool:
+    # torch raises its own class on devices, and a plain RuntimeError on CPU.
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )
+
+
+def _fields(error: ValidationError) -> str:
+    # The values are left out: they may be a sample's text.
+    found = error.errors(include_input=False, include_context=False, include_url=False)
+    return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'line'}: {item['type']}" for item in found[:5])
+
+
+def _methods(config: WorkerConfig) -> dict[str, Callable[[dict[str, Any]], Work]]:
+    # Imported here, after niceness is set and the caller has been answered to: these bring torch.
+    from lyra_adapters_server.trainer.bases import Bases
+    from lyra_adapters_server.trainer.devices import keep_freed_memory, use_threads
+    from lyra_adapters_server.trainer.events import BaseLoaded
+    from lyra_adapters_server.trainer.loop import train
+    from lyra_adapters_server.trainer.score import score
+
+    keep_freed_memory()
+    LOG.info("%d threads", use_threads(config.threads))
+    bases = Bases(config)
+
+    def load(spec: LoadSpec) -> Work:
+        yield BaseLoaded(card=bases.get(spec.base_alias).card)
+
+    return {
+        "load": lambda params: load(LoadSpec.model_validate(params)),
+        "train": lambda params: train(TrainSpec.model_validate(params), bases),
+        "score": lambda params: score(ScoreSpec.model_validate(params), bases),
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the process. Returns its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fd", type=int, required=True, help="an inherited, connected stream socket")
+    options = parser.parse_args(arguments)
+    # Ctrl-C on the server's terminal reaches this process too; the server decides what ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s trainer %(message)s")
+    channel = LineChannel(socket.socket(fileno=options.fd))
+    first: list[bytes] = []
+    while not first and not channel.closed:
+        first = channel.lines(wait=True)
+    if not first:
+        return 0
+    try:
+        config = WorkerConfig.model_validate_json(first[0])
+    except ValidationError as error:
+        LOG.error("the first line is not a configuration: %s", _fields(error))
+        return 2
+    if config.nice and hasattr(os, "nice"):
+        os.nice(config.nice)
+    # The tokenizer's threads would only take turns with torch's.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    worker = Worker(channel, _methods(config))
+    try:
+        for line in first[1:]:
+            worker.accept(line)
+        worker.run()
+    except (BrokenPipeError, ConnectionResetError):
+        LOG.info("the server is gone")
+    finally:
+        worker.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
