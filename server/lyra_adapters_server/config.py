@@ -1,0 +1,223 @@
+"""The server's settings: one frozen object from flags, `LYRA_ADAPTERS_*` variables and a TOML file, in that order."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    CliSuppress,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from lyra_adapters_server.trainer.spec import BaseModelConfig
+from lyra_adapters_server.types import Label, Prompt
+
+ENV_PREFIX = "LYRA_ADAPTERS_"
+# Variables with the prefix that belong to the client or name the file itself.
+OTHER_VARIABLES = frozenset({"SERVER", "TOKEN", "TOKEN_FILE", "CA", "CERT", "KEY", "CONFIG"})
+
+
+class PromptSettings(Prompt):
+    """A base model's prompt in the TOML file: `[prompts.ALIAS]` with name, template and label_words."""
+
+    label_words: dict[Label, str]
+
+
+class Settings(BaseSettings):
+    """Runs the server. Each setting can also come from LYRA_ADAPTERS_NAME or from the TOML file that --config names.
+
+    Flags win over variables, variables over the file; unknown keys are refused, wherever they come from.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        extra="forbid",
+        frozen=True,
+        cli_kebab_case=True,
+        cli_prog_name="lyra-adapters serve",
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        cli_exit_on_error=True,
+        cli_implicit_flags=True,
+    )
+
+    listen: str = Field(
+        "127.0.0.1:50051",
+        description="Address to listen on, HOST:PORT; port 0 takes a free one. Loopback by default, because the "
+        "service has no passwords of its own.",
+    )
+    home: Path = Field(
+        Path("~/.lyra/adapters"),
+        description="Where versions and the registry are kept. One place a user, so that client tools find them.",
+    )
+    cache_dir: Path = Field(
+        Path("~/.cache/lyra-adapters"),
+        description="Where converted base models and digests are kept. Can be deleted at any time; apart from home, "
+        "so that backups stay small.",
+    )
+    base_model: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("demo",),
+        description="A base model that may be trained on: ALIAS=SOURCE or SOURCE, where SOURCE is a Hugging Face id, "
+        "a local directory or `demo`. Repeatable; the first is the default, so that a request need not name one. In "
+        "the environment: separated by commas.",
+    )
+    prompts: CliSuppress[dict[str, PromptSettings]] = Field(
+        {},
+        description="Prompt of a base model, by alias: name, template with {premise} and {hypothesis}, label_words "
+        "(one token each). Default: the built-in one, which works with any causal model.",
+    )
+    device: str = Field(
+        "auto",
+        description="Device of the trainer: auto, cpu, cuda, cuda:1, mps. auto takes CUDA, then MPS, then the CPU.",
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto",
+        description="Number format of the frozen base. auto takes bfloat16 where the device computes it fast.",
+    )
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads of the trainer; 0 takes one a core.")
+    nice: int = Field(
+        5,
+        ge=0,
+        le=19,
+        description="Niceness of the trainer process, so that the server answers at once while training takes every "
+        "core.",
+    )
+    max_attempts: int = Field(
+        3,
+        ge=1,
+        le=100,
+        description="How often a job is started before it fails: enough to ride out a crash, too few to loop on it.",
+    )
+    lease_s: float = Field(
+        15.0,
+        ge=1.0,
+        le=3600.0,
+        description="How long a job belongs to a server that gives no sign of life. Longer survives longer pauses; "
+        "shorter lets the next server go on sooner.",
+    )
+    heartbeat_s: float = Field(
+        15.0,
+        gt=0.0,
+        le=600.0,
+        description="A quiet stream gets a heartbeat after so many seconds; proxies cut silent streams after 60.",
+    )
+    progress_interval_s: float = Field(
+        0.5,
+        ge=0.0,
+        le=60.0,
+        description="Least seconds between two progress events of a job: smooth for a person, small in the database.",
+    )
+    max_message_mib: int = Field(
+        20,
+        ge=1,
+        le=256,
+        description="Largest request in MiB: 16 MiB of samples and what goes with them.",
+    )
+    reflection: bool = Field(True, description="Serve reflection, so that grpcurl needs no proto file.")
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="auto logs for people on a terminal, JSON lines otherwise."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
+
+    @field_validator("base_model", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("home", "cache_dir")
+    @classmethod
+    def _expand(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("base_model")
+    @classmethod
+    def _aliases_differ(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("needs at least one base model")
+        aliases = [_alias(entry) for entry in value]
+        if len(set(aliases)) != len(aliases):
+            raise ValueError(f"aliases must differ: {', '.join(aliases)}")
+        return value
+
+    @property
+    def bases(self) -> tuple[BaseModelConfig, ...]:
+        """The allow-list; the first is the default."""
+        return tuple(
+            BaseModelConfig(
+                alias=_alias(entry),
+                source=entry.partition("=")[2] or entry,
+                prompt=self.prompts.get(_alias(entry)),
+            )
+            for entry in self.base_model
+        )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags (init) before the environment before the file."""
+        file = os.environ.get(ENV_PREFIX + "CONFIG")
+        sources = (init_settings, env_settings)
+        return (*sources, TomlConfigSettingsSource(settings_cls, toml_file=file)) if file else sources
+
+
+class ConfigError(Exception):
+    """The settings can't be used; the message says which, why, and what would do."""
+
+
+def load_settings(argv: Sequence[str]) -> Settings:
+    """The settings from the command line, the environment and the file that `--config` names.
+
+    Raises ConfigError. `--help` and unusable flags end the process, as argparse does.
+    """
+    pre = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    pre.add_argument("--config", default=os.environ.get(ENV_PREFIX + "CONFIG"))
+    known, rest = pre.parse_known_args(list(argv))
+    _refuse_unknown_variables()
+    if known.config:
+        if not Path(known.config).is_file():
+            raise ConfigError(f"--config {known.config}: there is no such file")
+        os.environ[ENV_PREFIX + "CONFIG"] = known.config
+    try:
+        return Settings(_cli_parse_args=rest)  # type: ignore[call-arg]
+    except ValidationError as error:
+        lines = []
+        for detail in error.errors(include_url=False, include_context=False):
+            key = ".".join(str(part) for part in detail["loc"])
+            lines.append(f"{key}: {detail['msg']}" + ("" if detail["type"] == "extra_forbidden" else _given(detail)))
+        raise ConfigError("the settings can't be used:\n  " + "\n  ".join(lines)) from None
+    except (SettingsError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"the settings can't be read: {error}") from None
+
+
+def _given(detail: Any) -> str:
+    return f" (given: {detail['input']!r})"
+
+
+def _refuse_unknown_variables() -> None:
+    known = {name.upper() for name in Settings.model_fields} | OTHER_VARIABLES
+    for variable in os.environ:
+        name = variable.removeprefix(ENV_PREFIX)
+        if name != variable and name.split("__")[0].upper() not in known:
+            names = ", ".join(ENV_PREFIX + field.upper() for field in Settings.model_fields)
+            raise ConfigError(f"{variable} is no setting of this server; there are {names}")
+
+
+def _alias(entry: str) -> str:
+    return entry.partition("=")[0]

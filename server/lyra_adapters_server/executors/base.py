@@ -1,0 +1,42 @@
+"""What the jobs layer asks of a place where training runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from typing import Protocol
+
+from lyra_adapters_server.trainer.events import Scored, TrainerEvent
+from lyra_adapters_server.trainer.spec import ScoreSpec, TrainSpec
+from lyra_adapters_server.types import BaseCard
+
+
+class WorkerDied(Exception):
+    """The worker ended while it had work; the work can be tried again."""
+
+
+class WorkFailed(Exception):
+    """The worker refused or broke off the work for a reason that trying again will not change."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+        self.message = message
+
+
+class Executor(Protocol):
+    """A place where training runs."""
+
+    def train(self, spec: TrainSpec) -> AsyncGenerator[TrainerEvent, None]:
+        """Yields the events of a training; closing the iterator stops the work. Raises WorkerDied, WorkFailed."""
+
+    async def score(self, spec: ScoreSpec) -> Scored:
+        """Scores rows. Raises WorkerDied, WorkFailed."""
+
+    def card(self, alias: str) -> BaseCard | None:
+        """What is known of a base model; None until it has been loaded."""
+
+    def load_error(self, alias: str) -> str:
+        """Why a base model could not be loaded; empty if it could, or is still loading."""
+
+    def on_ready(self, call: Callable[[], None]) -> None:
+        """Calls back whenever a base model has become ready."""

@@ -1,0 +1,215 @@
+"""Runs work in a spawned process on this machine that keeps the base models warm; starts it again when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import socket
+import sys
+from collections.abc import AsyncGenerator, Callable
+
+import structlog
+
+from lyra_adapters_server.executors.base import WorkerDied, WorkFailed
+from lyra_adapters_server.trainer.events import REPLY, BaseLoaded, Reply, Scored, TrainerEvent
+from lyra_adapters_server.trainer.spec import (
+    CancelSpec,
+    LoadSpec,
+    Method,
+    Request,
+    ScoreSpec,
+    TrainSpec,
+    WorkerConfig,
+)
+from lyra_adapters_server.types import BaseCard, Value
+
+log = structlog.get_logger()
+
+# A reply line holds at most the probabilities of a request's rows.
+LINE_LIMIT = 64 * 1024 * 1024
+RESTART_PAUSE_S = (0.5, 30.0)
+STOP_S = 5.0
+
+# Work's end in a request's queue: None ended well, an exception otherwise.
+Item = TrainerEvent | Exception | None
+
+
+class LocalWorker:
+    """The worker process and the requests under way in it.
+
+    One socket pair carries JSON lines both ways; replies are told apart by request id, so that any number of
+    requests can be under way at once.
+    """
+
+    def __init__(self, config: WorkerConfig) -> None:
+        self._config = config
+        self._ids = itertools.count(1)
+        self._queues: dict[int, asyncio.Queue[Item]] = {}
+        self._writer: asyncio.StreamWriter | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._up = asyncio.Event()
+        self._cards: dict[str, BaseCard] = {}
+        self._load_errors: dict[str, str] = {}
+        self._ready: list[Callable[[], None]] = []
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process id, while it runs."""
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Starts the worker and keeps it running until stop()."""
+        self._keeper = asyncio.create_task(self._keep_running(), name="worker-keeper")
+
+    async def stop(self) -> None:
+        """Ends the worker; work under way sees WorkerDied."""
+        if self._keeper:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+
+    def card(self, alias: str) -> BaseCard | None:
+        """What is known of a base model; None until it has been loaded."""
+        return self._cards.get(alias)
+
+    def load_error(self, alias: str) -> str:
+        """Why a base model could not be loaded; empty if it could, or is still loading."""
+        return self._load_errors.get(alias, "")
+
+    def on_ready(self, call: Callable[[], None]) -> None:
+        """Calls back whenever a base model has become ready."""
+        self._ready.append(call)
+
+    async def train(self, spec: TrainSpec) -> AsyncGenerator[TrainerEvent, None]:
+        """Yields the events of a training; closing the iterator stops the work. Raises WorkerDied, WorkFailed."""
+        async with contextlib.aclosing(self._run("train", spec)) as events:
+            async for event in events:
+                yield event
+
+    async def score(self, spec: ScoreSpec) -> Scored:
+        """Scores rows. Raises WorkerDied, WorkFailed."""
+        async with contextlib.aclosing(self._run("score", spec)) as events:
+            async for event in events:
+                if isinstance(event, Scored):
+                    return event
+        raise WorkFailed("NO_RESULT", "the worker ended the request without scores")
+
+    async def _run(self, method: Method, params: Value) -> AsyncGenerator[TrainerEvent, None]:
+        await self._up.wait()
+        request_id = next(self._ids)
+        queue: asyncio.Queue[Item] = asyncio.Queue()
+        self._queues[request_id] = queue
+        ended = False
+        try:
+            await self._send(request_id, method, params)
+            while True:
+                item = await queue.get()
+                if item is None or isinstance(item, Exception):
+                    ended = True
+                    if item is not None:
+                        raise item
+                    return
+                yield item
+        finally:
+            if not ended:
+                # The caller has lost interest. The worker's answer goes nowhere; a dead worker needs no telling.
+                with contextlib.suppress(WorkerDied):
+                    await self._send(next(self._ids), "cancel", CancelSpec(target=request_id))
+            del self._queues[request_id]
+
+    async def _send(self, request_id: int, method: Method, params: Value) -> None:
+        line = Request(id=request_id, method=method, params=params.model_dump(mode="json")).model_dump_json()
+        if self._writer is None:
+            raise WorkerDied("the trainer process is being restarted")
+        try:
+            self._writer.write(line.encode() + b"\n")
+            await self._writer.drain()
+        except ConnectionError as error:
+            raise WorkerDied("the trainer process has ended") from error
+
+    async def _keep_running(self) -> None:
+        pause = RESTART_PAUSE_S[0]
+        while True:
+            begun = asyncio.get_running_loop().time()
+            code = await self._run_once()
+            lived = asyncio.get_running_loop().time() - begun
+            pause = RESTART_PAUSE_S[0] if lived > 60 else min(pause * 2, RESTART_PAUSE_S[1])
+            log.warning("worker_died", exit_code=code, lived_s=round(lived, 1), restart_in_s=pause)
+            await asyncio.sleep(pause)
+
+    async def _run_once(self) -> int | None:
+        """Starts a worker, loads the base models and reads replies until it ends; returns its exit status."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "lyra_adapters_server.trainer.worker", "--fd", str(theirs.fileno())),
+                pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL,
+                # A signal meant for the server's terminal must not reach the worker: the server decides when it ends.
+                start_new_session=True,
+                env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
+            )
+        reader, writer = await asyncio.open_connection(sock=ours, limit=LINE_LIMIT)
+        self._process, self._writer = process, writer
+        loading: asyncio.Task[None] | None = None
+        try:
+            writer.write(self._config.model_dump_json().encode() + b"\n")
+            log.info("worker_started", pid=process.pid)
+            self._up.set()
+            loading = asyncio.create_task(self._load_bases())
+            await self._read(reader)
+        finally:
+            self._up.clear()
+            self._writer = None
+            if loading:
+                loading.cancel()
+            for queue in self._queues.values():
+                queue.put_nowait(WorkerDied("the trainer process has ended"))
+            writer.close()
+            await asyncio.shield(_end(process))
+            self._process = None
+        return process.returncode
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        with contextlib.suppress(ConnectionError):
+            while line := await reader.readline():
+                reply: Reply = REPLY.validate_json(line)
+                queue = self._queues.get(reply.id)
+                if queue is None:
+                    continue
+                if reply.event is not None:
+                    queue.put_nowait(reply.event)
+                if reply.error is not None:
+                    queue.put_nowait(WorkFailed(reply.error.reason, reply.error.message))
+                elif reply.done:
+                    queue.put_nowait(None)
+
+    async def _load_bases(self) -> None:
+        """Loads the bases one after the other, the default first, and keeps their cards."""
+        for base in self._config.bases:
+            try:
+                async for event in self._run("load", LoadSpec(base_alias=base.alias)):
+                    if isinstance(event, BaseLoaded):
+                        self._cards[base.alias] = event.card
+                        self._load_errors.pop(base.alias, None)
+                        log.info("base_loaded", alias=base.alias, architecture=event.card.architecture)
+                        for call in self._ready:
+                            call()
+            except WorkFailed as error:
+                self._load_errors[base.alias] = error.message
+                log.error("base_failed", alias=base.alias, reason=error.reason, message=error.message)
+            except WorkerDied:
+                return
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Waits for a worker that has lost its socket to end by itself, then kills it."""
+    try:
+        async with asyncio.timeout(STOP_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()

@@ -1,0 +1,59 @@
+"""Data care before splitting: duplicates merged, contradictions found, ids filled in."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lyra_adapters_server.errors import Violation, invalid
+from lyra_adapters_server.feedback.split import normalized
+from lyra_adapters_server.types import Sample
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The rows that remain, and what became of the others."""
+
+    samples: list[Sample]
+    merged_duplicates: int
+    dropped_conflicts: int
+
+
+def merge(samples: Sequence[Sample], *, keep_newest: bool) -> Merged:
+    """Merges rows of the same pair (white space, case and Unicode form ignored).
+
+    Rows with the same label become one (the last, which knows the newest original label). Rows with different labels
+    are refused, naming both positions, or with `keep_newest` the last one stays. Raises Refusal.
+    """
+    newest: dict[tuple[str, str], int] = {}
+    labels_differ: list[Violation] = []
+    merged = dropped = 0
+    for index, sample in enumerate(samples):
+        pair = (normalized(sample.premise), normalized(sample.hypothesis))
+        earlier = newest.get(pair)
+        if earlier is not None:
+            if samples[earlier].correct_label == sample.correct_label:
+                merged += 1
+            else:
+                dropped += 1
+                labels_differ.append(
+                    Violation(
+                        f"samples[{index}].correct_label",
+                        f"{sample.correct_label} contradicts samples[{earlier}].correct_label, "
+                        f"{samples[earlier].correct_label}, for the same pair; correct one of them, or set conflicts "
+                        "to CONFLICT_POLICY_KEEP_NEWEST",
+                    )
+                )
+        newest[pair] = index
+    if labels_differ and not keep_newest:
+        raise invalid(labels_differ, "CONTRADICTING_LABELS")
+    kept = [samples[index] for index in sorted(newest.values())]
+    return Merged([_with_id(sample) for sample in kept], merged, dropped)
+
+
+def _with_id(sample: Sample) -> Sample:
+    if sample.id:
+        return sample
+    pair = f"{normalized(sample.premise)}\0{normalized(sample.hypothesis)}"
+    return sample.model_copy(update={"id": hashlib.sha256(pair.encode()).hexdigest()[:16]})

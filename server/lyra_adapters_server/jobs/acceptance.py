@@ -1,0 +1,153 @@
+"""Accepts a training job: one transaction, after which it can't be lost."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from lyra_adapters_server.errors import Kind, Refusal, Violation, invalid
+from lyra_adapters_server.feedback.due import Trigger, check_due
+from lyra_adapters_server.feedback.merge import Merged, merge
+from lyra_adapters_server.feedback.split import clusters, split
+from lyra_adapters_server.registry.names import parse_full_name
+from lyra_adapters_server.storage import jobs as store
+from lyra_adapters_server.storage import versions
+from lyra_adapters_server.storage.database import Database, now_us
+from lyra_adapters_server.storage.jobs import JobRecord
+from lyra_adapters_server.types import LoraConfig, Sample, TrainingConfig
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A request to train, checked field by field, with every default filled in."""
+
+    principal: str
+    # None: the call has no retries to recognise.
+    request_id: str | None
+    # Digest of the request's content.
+    request_digest: str
+    adapter: str
+    task_id: str
+    actor: str
+    domain: str
+    base_alias: str
+    activation: str
+    continue_from: str
+    samples: tuple[Sample, ...]
+    lora: LoraConfig
+    training: TrainingConfig
+    trigger: Trigger
+    keep_newest: bool
+
+
+def same_request(job: JobRecord, digest: str) -> JobRecord:
+    """The job that an earlier call with this request id created. Raises Refusal if its content was another."""
+    if job.request_digest != digest:
+        raise Refusal(
+            Kind.ALREADY_EXISTS,
+            "REQUEST_ID_REUSED",
+            f"request_id {job.request_id} was used for job {job.job_id} with other content; take a new UUID for "
+            "every logical call.",
+            metadata={"job_id": job.job_id},
+        )
+    return job
+
+
+async def accept(database: Database, new: NewJob) -> tuple[JobRecord, bool]:
+    """Stores the job, or finds the one that the same request created before; True if it is new. Raises Refusal."""
+    merged = merge(new.samples, keep_newest=new.keep_newest)
+    return await database.write(lambda connection: _store(connection, new, merged))
+
+
+def _store(connection: Connection, new: NewJob, merged: Merged) -> tuple[JobRecord, bool]:
+    if new.request_id is not None:
+        earlier = store.find_request(connection, new.principal, new.request_id)
+        if earlier is not None:
+            return same_request(earlier, new.request_digest), False
+    new_domain = bool(new.domain) and new.domain not in store.known_domains(connection, new.adapter)
+    check_due(merged.samples, new.trigger, new_domain=new_domain)
+    _check_parent(connection, new)
+    versions.ensure_adapter(connection, new.adapter)
+    keys = [key for cluster in clusters(merged.samples) for key in cluster.keys]
+    known = versions.known_sides(connection, new.adapter, keys)
+    divided = split(merged.samples, new.training.validation_fraction, new.adapter, known)
+    if not divided.training:
+        raise invalid(
+            [
+                Violation(
+                    "samples",
+                    f"every one of the {len(merged.samples)} rows belongs to a document held out under "
+                    f"{new.adapter} before, so there is nothing to train on; send rows of other documents",
+                )
+            ],
+            "NOTHING_TO_TRAIN_ON",
+        )
+    job_id = str(uuid.uuid4())
+    created = store.insert_job(
+        connection,
+        {
+            "job_id": job_id,
+            "principal": new.principal,
+            "request_id": new.request_id,
+            "request_digest": new.request_digest,
+            "adapter": new.adapter,
+            "task_id": new.task_id,
+            "actor": new.actor,
+            "domain": new.domain,
+            "base_model": new.base_alias,
+            "activation": new.activation,
+            "continue_from": new.continue_from,
+            "lora": new.lora.model_dump(mode="json"),
+            "training": new.training.model_dump(mode="json"),
+            "samples": len(merged.samples),
+            "create_time": now_us(),
+        },
+        [sample.model_dump(mode="json") for sample in divided.training],
+        [sample.model_dump(mode="json") for sample in divided.held_out],
+    )
+    if not created:
+        # Another process stored the same request between the look-up and the insert: the constraint decides.
+        assert new.request_id is not None
+        earlier = store.find_request(connection, new.principal, new.request_id)
+        assert earlier is not None
+        return same_request(earlier, new.request_digest), False
+    versions.remember_sides(connection, new.adapter, divided.sides)
+    job = store.find_job(connection, job_id)
+    assert job is not None
+    queued = {
+        "position": store.queue_position(connection, job.number),
+        "merged_duplicates": merged.merged_duplicates,
+        "dropped_conflicts": merged.dropped_conflicts,
+    }
+    job, _ = store.record(connection, job_id, job.fencing_token, job.create_time, [("queued", queued)])
+    return job, True
+
+
+def _check_parent(connection: Connection, new: NewJob) -> None:
+    """Raises Refusal unless `continue_from` is a version whose adapter this one can grow from."""
+    if not new.continue_from:
+        return
+    name = parse_full_name(new.continue_from)
+    parent = versions.find_version(connection, *name) if name else None
+    if parent is None:
+        raise Refusal(
+            Kind.NOT_FOUND,
+            "VERSION_NOT_FOUND",
+            f"continue_from: there is no version {new.continue_from!r}; List shows those there are.",
+        )
+    wrong: list[Violation] = []
+    if parent.base_model != new.base_alias:
+        wrong.append(
+            Violation("continue_from", f"{new.continue_from} belongs to base {parent.base_model}, not {new.base_alias}")
+        )
+    if new.lora.rank < parent.lora["rank"]:
+        wrong.append(Violation("lora.rank", f"may only grow: {new.continue_from} has rank {parent.lora['rank']}"))
+    missing = sorted(set(parent.lora["target_modules"]) - set(new.lora.target_modules))
+    if missing:
+        wrong.append(
+            Violation("lora.target_modules", f"may only grow: {new.continue_from} also adapts {', '.join(missing)}")
+        )
+    if wrong:
+        raise invalid(wrong, "CANNOT_CONTINUE")

@@ -1,0 +1,258 @@
+"""From a trained adapter to a published version: the verdict, the files, the row and the pointer, in that order."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib.metadata
+import json
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection
+
+from lyra_adapters_server.executors.base import Executor
+from lyra_adapters_server.jobs.champion import Champion, find_champion
+from lyra_adapters_server.registry import pointer as pointers
+from lyra_adapters_server.registry.card import CardFacts
+from lyra_adapters_server.registry.describe import metrics_payload
+from lyra_adapters_server.registry.gate import Judgement, judge
+from lyra_adapters_server.registry.layout import Layout
+from lyra_adapters_server.registry.links import follow_row
+from lyra_adapters_server.registry.names import full_name
+from lyra_adapters_server.registry.pointer import Asked
+from lyra_adapters_server.registry.publish import PublishedFiles, publish_files
+from lyra_adapters_server.storage import jobs as job_store
+from lyra_adapters_server.storage import versions as store
+from lyra_adapters_server.storage.database import Database, now_us
+from lyra_adapters_server.storage.jobs import JobRecord
+from lyra_adapters_server.storage.versions import VersionRecord
+from lyra_adapters_server.trainer.events import Trained
+from lyra_adapters_server.trainer.spec import ScoreSpec, TrainSpec
+from lyra_adapters_server.types import BaseCard, LoraConfig, Metrics
+
+
+class CancelledByCaller(Exception):
+    """Cancel came before the version's row was written."""
+
+
+class PointerMoved(Exception):
+    """The pointer is no longer what the verdict was given against."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the challenger is compared with."""
+
+    champion: Champion
+    metrics: Metrics | None
+
+
+class Publisher:
+    """Publishes what jobs have trained."""
+
+    def __init__(self, database: Database, layout: Layout, executor: Executor) -> None:
+        self._database = database
+        self._layout = layout
+        self._executor = executor
+
+    async def publish(self, job: JobRecord, spec: TrainSpec, trained: Trained, against: Scored) -> VersionRecord:
+        """Publishes a job's adapter and returns the version. Raises LeaseLost, CancelledByCaller, WorkerDied.
+
+        Order: the number is reserved durably; the files are complete on disk before their name appears; row and
+        pointer change in one transaction that checks the fencing token; then the link. If the pointer moves in
+        between, the verdict is given again, against what is in force then.
+        """
+        number = await self._database.write(lambda connection: store.reserve_number(connection, job.adapter))
+        while True:
+            against = await self._current(job, spec, against)
+            judgement = judge(against.metrics, trained.metrics_after)
+            base = self._card(spec)
+            files = await asyncio.to_thread(self._write_files, job, spec, trained, against, judgement, number, base)
+            try:
+                await self._database.write(
+                    partial(
+                        self._commit,
+                        job=job,
+                        spec=spec,
+                        trained=trained,
+                        against=against,
+                        judgement=judgement,
+                        number=number,
+                        files=files,
+                        base=base,
+                    )
+                )
+            except PointerMoved:
+                continue
+            return await self.link(job)
+
+    async def link(self, job: JobRecord) -> VersionRecord:
+        """Makes the link and the pointer file follow the row of the version that a job published."""
+        version = await self._database.read(lambda connection: store.version_of_job(connection, job.job_id))
+        assert version is not None
+        await follow_row(self._database, self._layout, job.adapter)
+        return version
+
+    async def _current(self, job: JobRecord, spec: TrainSpec, against: Scored) -> Scored:
+        """The champion as it is now, scored on the held-out rows if it is another than before."""
+        champion = await self._database.read(
+            lambda connection: find_champion(connection, self._layout, job.adapter, spec.base_alias)
+        )
+        if champion.ref == against.champion.ref or not spec.validation_samples:
+            return Scored(champion, against.metrics)
+        scored = await self._executor.score(
+            ScoreSpec(subject=champion.ref, samples=spec.validation_samples, max_length=spec.training.max_length)
+        )
+        return Scored(champion, scored.metrics)
+
+    def _card(self, spec: TrainSpec) -> BaseCard:
+        card = self._executor.card(spec.base_alias)
+        assert card is not None, "a base that was trained on has been loaded"
+        return card
+
+    def _write_files(
+        self,
+        job: JobRecord,
+        spec: TrainSpec,
+        trained: Trained,
+        against: Scored,
+        judgement: Judgement,
+        number: int,
+        base: BaseCard,
+    ) -> PublishedFiles:
+        before, after = metrics_payload(against.metrics), metrics_payload(trained.metrics_after)
+        return publish_files(
+            self._layout,
+            job.adapter,
+            number,
+            self._layout.work(job.job_id),
+            card=CardFacts(
+                name=full_name(job.adapter, number),
+                adapter=job.adapter,
+                base=base.identity,
+                continued_from=job.continue_from,
+                domain=job.domain,
+                champion=against.champion.ref.name,
+                verdict=judgement.outcome,
+                explanation=judgement.explanation,
+                training_samples=len(spec.training_samples),
+                validation_samples=len(spec.validation_samples),
+                lora=LoraConfig.model_validate(job.lora),
+                before=against.metrics,
+                after=trained.metrics_after,
+            ),
+            metrics={
+                "champion": against.champion.ref.name,
+                "before": before,
+                "after": after,
+                "outcome": judgement.outcome,
+                "explanation": judgement.explanation,
+            },
+            training=_training_record(job, spec, trained, base),
+        )
+
+    def _commit(
+        self,
+        connection: Connection,
+        job: JobRecord,
+        spec: TrainSpec,
+        trained: Trained,
+        against: Scored,
+        judgement: Judgement,
+        number: int,
+        files: PublishedFiles,
+        base: BaseCard,
+    ) -> None:
+        """Row and pointer in one transaction. Raises PointerMoved, CancelledByCaller, LeaseLost."""
+        held_job, _ = job_store.record(connection, job.job_id, job.fencing_token, now_us(), [])
+        if held_job.cancel_requested:
+            raise CancelledByCaller
+        pointer = store.find_pointer(connection, job.adapter)
+        assert pointer is not None
+        if pointer.pointer_revision != against.champion.pointer_revision:
+            raise PointerMoved
+        held = _held(connection, held_job, judgement)
+        activated = not held and (judgement.outcome.passes or job.activation == "ALWAYS")
+        verdict = {
+            "outcome": f"VERDICT_OUTCOME_{judgement.outcome}",
+            "champion": against.champion.ref.name,
+            "champion_metrics": metrics_payload(against.metrics),
+            "challenger_metrics": metrics_payload(trained.metrics_after),
+            "explanation": judgement.explanation,
+            "activated": activated,
+            "held": held,
+        }
+        verdict = {key: value for key, value in verdict.items() if value is not None}
+        store.insert_version(
+            connection,
+            {
+                "adapter": job.adapter,
+                "number": number,
+                "job_id": job.job_id,
+                "task_id": job.task_id,
+                "domain": job.domain,
+                "actor": job.actor,
+                "create_time": now_us(),
+                "base_model": job.base_model,
+                "base_identity": base.identity.model_dump(mode="json"),
+                "continued_from": job.continue_from,
+                "lora": job.lora,
+                "metrics_before": metrics_payload(against.metrics),
+                "metrics_after": metrics_payload(trained.metrics_after),
+                "verdict": verdict,
+                "training_samples": len(spec.training_samples),
+                "validation_samples": len(spec.validation_samples),
+                "files": files.files,
+                "sha256": files.sha256,
+                "size_bytes": files.size_bytes,
+            },
+        )
+        if activated:
+            asked = Asked(principal=job.principal, actor=job.actor, reason=judgement.explanation, job_id=job.job_id)
+            pointers.publish(connection, pointer, number, asked)
+
+
+def _held(connection: Connection, job: JobRecord, judgement: Judgement) -> str:
+    """Why a version is not put in force although the verdict, or the request, allows it; empty if nothing is."""
+    if job.activation == "MANUAL":
+        return "The request asked for manual activation: look at it, then call Activate."
+    if not judgement.outcome.passes and job.activation != "ALWAYS":
+        return ""
+    rollback = pointers.rolled_back_since(connection, job.adapter, job.start_time or job.create_time)
+    if rollback is None:
+        return ""
+    to = full_name(job.adapter, rollback.active)
+    return f"{rollback.actor or 'Somebody'} rolled back to {to} by hand while the job ran; call Activate if you agree."
+
+
+def _training_record(job: JobRecord, spec: TrainSpec, trained: Trained, base: BaseCard) -> dict[str, Any]:
+    """What the version was trained on and how: ids and digests, no texts."""
+    rows = [*spec.training_samples, *spec.validation_samples]
+    content = "\n".join(json.dumps(row.model_dump(mode="json"), sort_keys=True) for row in rows)
+    return {
+        "job_id": job.job_id,
+        "attempts": job.attempt,
+        "task_id": job.task_id,
+        "domain": job.domain,
+        "base": base.identity.model_dump(mode="json"),
+        "prompt": base.prompt.name,
+        "continued_from": job.continue_from,
+        "lora": job.lora,
+        "training": job.training,
+        "data": {
+            "sha256": hashlib.sha256(content.encode()).hexdigest(),
+            "training_ids": [row.id for row in spec.training_samples],
+            "held_out_ids": [row.id for row in spec.validation_samples],
+            "truncated_samples": trained.truncated_samples,
+        },
+        "result": {
+            "steps": trained.steps,
+            "best_step": trained.best_step,
+            "stopped_early": trained.stopped_early,
+            "training_seconds": round(trained.training_seconds, 3),
+        },
+        "plan": trained.plan,
+        "server_version": importlib.metadata.version("lyra-adapters"),
+    }

@@ -1,0 +1,273 @@
+"""Carries jobs out, one at a time: claims, trains, publishes, closes; and takes up what a crash left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection
+
+from lyra_adapters_server.executors.base import Executor, WorkerDied, WorkFailed
+from lyra_adapters_server.jobs.champion import Champion, find_champion, version_ref
+from lyra_adapters_server.jobs.log import EventLog
+from lyra_adapters_server.jobs.payloads import event_payload
+from lyra_adapters_server.jobs.publication import CancelledByCaller, Publisher, Scored
+from lyra_adapters_server.registry.describe import version_payload
+from lyra_adapters_server.registry.layout import Layout, remove_tree
+from lyra_adapters_server.registry.names import parse_full_name
+from lyra_adapters_server.storage import jobs as store
+from lyra_adapters_server.storage.database import Database, now_us
+from lyra_adapters_server.storage.jobs import JobRecord, JobState, LeaseLost
+from lyra_adapters_server.storage.versions import VersionRecord, version_of_job
+from lyra_adapters_server.trainer.events import Evaluated, Trained, TrainingProgress, TrainingStarted
+from lyra_adapters_server.trainer.spec import TrainSpec
+from lyra_adapters_server.types import LoraConfig, Metrics, Sample, TrainingConfig
+
+logger = structlog.get_logger()
+
+# How soon a job of a server that died, or one that another server accepted, is noticed.
+POLL_S = 1.0
+
+NOTHING_HELD_OUT = {
+    "reason": "NOTHING_HELD_OUT",
+    "message": "No rows could be held out, so nothing can be measured and the verdict will be UNDECIDED. Rows are held "
+    "out by document: send rows of more documents (`group`), or a larger validation_fraction.",
+}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The settings that concern carrying jobs out."""
+
+    max_attempts: int
+    lease_s: float
+    progress_interval_s: float
+
+
+class Supervisor:
+    """Carries out the jobs of a registry in the order of their acceptance."""
+
+    def __init__(self, database: Database, log: EventLog, executor: Executor, layout: Layout, rules: Rules) -> None:
+        self._database = database
+        self._log = log
+        self._executor = executor
+        self._layout = layout
+        self._rules = rules
+        self._publisher = Publisher(database, layout, executor)
+        self._owner = uuid.uuid4().hex
+        self._wake = asyncio.Event()
+        self._cancelling: dict[str, asyncio.Event] = {}
+        self._loop: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Starts carrying out jobs."""
+        self._loop = asyncio.create_task(self._run(), name="supervisor")
+
+    async def stop(self) -> None:
+        """Stops; a job under way is given up for the next start to take up."""
+        if self._loop:
+            self._loop.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._loop
+
+    def wake(self) -> None:
+        """Says that a job was accepted."""
+        self._wake.set()
+
+    def cancel(self, job_id: str) -> None:
+        """Says that a job's cancellation was stored."""
+        if event := self._cancelling.get(job_id):
+            event.set()
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            job = await self._database.write(self._claim)
+            if job is not None:
+                await self._carry_out(job)
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S):
+                    await self._wake.wait()
+
+    def _claim(self, connection: Connection) -> JobRecord | None:
+        now = now_us()
+        return store.claim(connection, self._owner, now, self._lease_end(now))
+
+    async def _carry_out(self, job: JobRecord) -> None:
+        """Brings a claimed job to its end, or gives it back so that it is tried again. Never raises but on stop."""
+        log = logger.bind(job_id=job.job_id, adapter=job.adapter, attempt=job.attempt)
+        cancelling = self._cancelling[job.job_id] = asyncio.Event()
+        renewal = asyncio.create_task(self._renew(job))
+        try:
+            version = await self._database.read(lambda connection: version_of_job(connection, job.job_id))
+            if version is not None:
+                # Published by an earlier attempt that did not live to say so.
+                await self._succeed(job, await self._publisher.link(job))
+            elif job.cancel_requested:
+                await self._cancelled(job)
+            elif job.attempt > self._rules.max_attempts:
+                await self._fail(
+                    job,
+                    "TOO_MANY_ATTEMPTS",
+                    f"The trainer ended {self._rules.max_attempts} times while it worked on this job, so it is not "
+                    "tried again. The server's log says why it ended; after mending that, send the job again.",
+                )
+            else:
+                await self._train_and_publish(job, cancelling)
+        except LeaseLost:
+            log.warning("lease_lost")
+        except CancelledByCaller:
+            await self._cancelled(job)
+        except WorkerDied as error:
+            log.warning("job_interrupted", reason=str(error))
+            await self._give_back(job)
+        except WorkFailed as error:
+            await self._fail(job, error.reason, error.message)
+        except asyncio.CancelledError:
+            await self._give_back(job)
+            raise
+        except Exception as error:  # the supervisor must outlive whatever one job does
+            # The exception's text could hold a row's; its type and place can't.
+            log.exception("job_broke", error=type(error).__name__, exc_info=_without_values(error))
+            await self._fail(
+                job, "INTERNAL", f"The server met an unexpected {type(error).__name__}; its log has the details."
+            )
+        finally:
+            renewal.cancel()
+            del self._cancelling[job.job_id]
+            await asyncio.to_thread(remove_tree, self._layout.work(job.job_id))
+
+    async def _train_and_publish(self, job: JobRecord, cancelling: asyncio.Event) -> None:
+        champion, spec = await self._prepare(job)
+        training = asyncio.create_task(self._train(job, spec, champion))
+        asked = asyncio.create_task(cancelling.wait())
+        try:
+            await asyncio.wait({training, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if not training.done():
+                raise CancelledByCaller
+            trained, before = training.result()
+        finally:
+            asked.cancel()
+            if not training.done():
+                training.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await training
+        version = await self._publisher.publish(job, spec, trained, Scored(champion, before))
+        await self._succeed(job, version)
+
+    async def _prepare(self, job: JobRecord) -> tuple[Champion, TrainSpec]:
+        work = self._layout.work(job.job_id)
+        await asyncio.to_thread(remove_tree, work)
+        work.mkdir(mode=0o700)
+        parent_name = parse_full_name(job.continue_from)
+        champion, parent, (training, held_out) = await self._database.read(
+            lambda connection: (
+                find_champion(connection, self._layout, job.adapter, job.base_model),
+                version_ref(connection, self._layout, *parent_name) if parent_name else None,
+                store.job_samples(connection, job.job_id),
+            )
+        )
+        return champion, TrainSpec(
+            job_id=job.job_id,
+            base_alias=job.base_model,
+            training_samples=tuple(Sample.model_validate(row) for row in training),
+            validation_samples=tuple(Sample.model_validate(row) for row in held_out),
+            lora=LoraConfig.model_validate(job.lora),
+            training=TrainingConfig.model_validate(job.training),
+            champion=champion.ref,
+            continue_from=parent,
+            output_dir=str(work),
+            progress_interval_s=self._rules.progress_interval_s,
+        )
+
+    async def _train(self, job: JobRecord, spec: TrainSpec, champion: Champion) -> tuple[Trained, Metrics | None]:
+        """Writes the trainer's events down until it has trained; returns the result and the champion's scores."""
+        before: Metrics | None = None
+        async with contextlib.aclosing(self._executor.train(spec)) as events:
+            async for event in events:
+                if isinstance(event, Trained):
+                    return event, before
+                changes: dict[str, Any] = {}
+                kind, payload = event_payload(event)
+                if isinstance(event, TrainingStarted):
+                    kind, payload, changes = self._begin(job, payload)
+                elif isinstance(event, TrainingProgress):
+                    changes = {"progress": payload}
+                elif isinstance(event, Evaluated) and event.stage == "BEFORE":
+                    before = event.metrics
+                written = [(kind, payload)]
+                if kind == "started" and not spec.validation_samples:
+                    written.append(("warning", NOTHING_HELD_OUT))
+                held = await self._write(job, written, **changes)
+                if held.cancel_requested:
+                    raise CancelledByCaller
+        raise WorkFailed("NO_RESULT", "The trainer ended without a result; its log says why.")
+
+    def _begin(self, job: JobRecord, payload: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]:
+        if job.start_time is None:
+            return "started", {"attempt": job.attempt, **payload}, {"state": JobState.RUNNING, "start_time": now_us()}
+        reason = "the server or its trainer had ended while the job ran"
+        return "resumed", {"attempt": job.attempt, "step": 0, "reason": reason}, {"progress": None}
+
+    async def _succeed(self, job: JobRecord, version: VersionRecord) -> None:
+        payload = version_payload(self._layout, version)
+        duration = f"{(now_us() - job.create_time) / 1e6:.6f}s"
+        succeeded = {"version": payload["name"], "activated": version.verdict["activated"], "duration": duration}
+        await self._write(
+            job,
+            [("published", {"version": payload}), ("verdict", version.verdict), ("succeeded", succeeded)],
+            state=JobState.SUCCEEDED,
+            version=payload["name"],
+            verdict=version.verdict,
+        )
+
+    async def _fail(self, job: JobRecord, reason: str, message: str) -> None:
+        failure = {"reason": reason, "message": message}
+        with contextlib.suppress(LeaseLost):
+            await self._write(job, [("failed", failure)], state=JobState.FAILED, failure=failure)
+
+    async def _cancelled(self, job: JobRecord) -> None:
+        current = await self._database.read(lambda connection: store.find_job(connection, job.job_id))
+        assert current is not None
+        payload = {"actor": current.cancel_actor, "reason": current.cancel_reason}
+        with contextlib.suppress(LeaseLost):
+            await self._write(job, [("cancelled", payload)], state=JobState.CANCELLED)
+
+    async def _give_back(self, job: JobRecord) -> None:
+        with contextlib.suppress(LeaseLost):
+            await self._database.write(lambda connection: store.release(connection, job.job_id, job.fencing_token))
+
+    async def _renew(self, job: JobRecord) -> None:
+        while True:
+            await asyncio.sleep(self._rules.lease_s / 3)
+            try:
+                await self._database.write(
+                    lambda connection: store.renew(connection, job.job_id, job.fencing_token, self._lease_end(now_us()))
+                )
+            except LeaseLost:
+                # The next write of the job itself meets the same and stops it.
+                return
+
+    def _lease_end(self, now: int) -> int:
+        return now + int(self._rules.lease_s * 1e6)
+
+    async def _write(
+        self, job: JobRecord, events: Sequence[tuple[str, Mapping[str, Any]]], **changes: Any
+    ) -> JobRecord:
+        updated, _ = await self._database.write(
+            lambda connection: store.record(connection, job.job_id, job.fencing_token, now_us(), events, **changes)
+        )
+        if "state" in changes:
+            logger.info("job_state", job_id=job.job_id, adapter=job.adapter, state=str(changes["state"]))
+        self._log.wake(job.job_id)
+        return updated
+
+
+def _without_values(error: Exception) -> Any:
+    return (type(error), type(error)("(text withheld)"), error.__traceback__)

@@ -1,0 +1,93 @@
+"""The model card of a version: what it is, how well it does, and a snippet that runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lyra_adapters_server.types import BaseIdentity, LoraConfig, Metrics
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What the card tells."""
+
+    name: str
+    adapter: str
+    base: BaseIdentity
+    continued_from: str
+    domain: str
+    champion: str
+    verdict: str
+    explanation: str
+    training_samples: int
+    validation_samples: int
+    lora: LoraConfig
+    before: Metrics | None
+    after: Metrics | None
+
+
+def model_card(facts: CardFacts) -> str:
+    """The card as Markdown with the metadata block that model hubs read."""
+    lines = [
+        "---",
+        f"base_model: {facts.base.id}",
+        "library_name: peft",
+        "pipeline_tag: text-classification",
+        "tags: [lora, nli, lyra-adapters]",
+        "---",
+        "",
+        f"# {facts.name}",
+        "",
+        f"A LoRA adapter (rank {facts.lora.rank}, alpha {facts.lora.alpha:g}, "
+        f"{', '.join(facts.lora.target_modules)}) for `{facts.base.id}` that judges whether a premise SUPPORTS, "
+        "REFUTES or is NEUTRAL to a hypothesis. Trained by lyra-adapters from reviewed predictions.",
+        "",
+        f"- Trained on {facts.training_samples} rows; {facts.validation_samples} rows were held out by document.",
+        f"- Domain: {facts.domain or 'not named'}. Continues from: {facts.continued_from or 'nothing'}.",
+        f"- Base weights: digest `{facts.base.digest}`"
+        + (f", revision `{facts.base.revision}`." if facts.base.revision else "."),
+        f"- Verdict against {facts.champion}: {facts.verdict}. {facts.explanation}",
+        "",
+    ]
+    if facts.before and facts.after:
+        lines += [
+            f"| on the held-out rows | {facts.champion} | {facts.name} |",
+            "| --- | --- | --- |",
+            *(
+                f"| {label} | {getattr(facts.before, field):.3f} | {getattr(facts.after, field):.3f} |"
+                for label, field in (
+                    ("accuracy", "accuracy"),
+                    ("macro-F1", "macro_f1"),
+                    ("Brier score (lower is better)", "brier"),
+                    ("negative log-likelihood", "loss"),
+                )
+            ),
+            "",
+        ]
+    return "\n".join([*lines, "## Use", "", "```python", SNIPPET.strip(), "```", ""])
+
+
+SNIPPET = """
+import json
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+directory = Path(".")  # this directory
+config = json.loads((directory / "adapter_config.json").read_text())
+prompt = json.loads((directory / "prompt.json").read_text())
+base = config["base_model_name_or_path"]
+tokenizer = AutoTokenizer.from_pretrained(base)
+model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+model = PeftModel.from_pretrained(model, directory).eval()
+
+text = prompt["template"].format(premise="Naps of 90 minutes improved recall.", hypothesis="Naps help memory.")
+inputs = tokenizer(text, return_tensors="pt", add_special_tokens=prompt["add_special_tokens"])
+with torch.inference_mode():
+    logits = model(**inputs).logits[0, -1]
+labels = list(prompt["label_token_ids"])
+probabilities = torch.softmax(logits[[prompt["label_token_ids"][label] for label in labels]].float(), 0)
+print({label: round(float(p), 3) for label, p in zip(labels, probabilities)})
+"""

@@ -1,0 +1,124 @@
+"""Where things lie under the registry's home, and the files that follow from the rows: links and pointer files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from lyra_adapters_server.registry.names import full_name
+from lyra_adapters_server.storage.versions import PointerRecord
+
+ADAPTER_FILE = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths under a home."""
+
+    home: Path
+
+    @property
+    def database(self) -> Path:
+        """The registry's database."""
+        return self.home / "registry.db"
+
+    @property
+    def staging(self) -> Path:
+        """Half-made directories, on the same file system as the finished ones, so that a rename suffices."""
+        return self.home / ".staging"
+
+    def work(self, job_id: str) -> Path:
+        """Where a job's trainer writes."""
+        return self.staging / job_id
+
+    def version(self, adapter: str, number: int) -> Path:
+        """A version's directory."""
+        return self.home / full_name(adapter, number)
+
+    def flat(self, adapter: str, number: int) -> Path:
+        """A version's weights under the flat name: a hard link to the file in its directory."""
+        return self.home / f"{full_name(adapter, number)}.safetensors"
+
+    def link(self, adapter: str) -> Path:
+        """The link to the version in force."""
+        return self.home / adapter
+
+    def pointer_file(self, adapter: str) -> Path:
+        """The pointer in words."""
+        return self.home / f"{adapter}.json"
+
+    def prepare(self) -> None:
+        """Makes the home for its owner alone."""
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.staging.mkdir(mode=0o700, exist_ok=True)
+
+
+def write_pointer(layout: Layout, pointer: PointerRecord) -> None:
+    """Makes the link and the pointer file say what the row says, durably. Harmless to repeat."""
+    link = layout.link(pointer.adapter)
+    active = full_name(pointer.adapter, pointer.active)
+    if pointer.active is None:
+        link.unlink(missing_ok=True)
+    elif not (link.is_symlink() and str(link.readlink()) == active):
+        fresh = layout.staging / f"link-{uuid.uuid4().hex}"
+        fresh.symlink_to(active)
+        fresh.replace(link)
+    content = {"adapter": pointer.adapter, "active": active, "pointer_revision": pointer.pointer_revision}
+    write_durably(layout.pointer_file(pointer.adapter), json.dumps(content).encode() + b"\n", layout.staging)
+    sync_directory(layout.home)
+
+
+def link_flat(layout: Layout, adapter: str, number: int) -> None:
+    """Makes the hard link under the flat name, unless it is there. Harmless to repeat."""
+    weights = layout.version(adapter, number) / ADAPTER_FILE
+    flat = layout.flat(adapter, number)
+    if not (flat.exists() and flat.samefile(weights)):
+        fresh = layout.staging / f"flat-{uuid.uuid4().hex}"
+        fresh.hardlink_to(weights)
+        fresh.replace(flat)
+        sync_directory(layout.home)
+
+
+def write_durably(path: Path, content: bytes, staging: Path) -> None:
+    """Replaces a file so that after a power cut either the old or the new content is there."""
+    fresh = staging / f"file-{uuid.uuid4().hex}"
+    descriptor = os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+def sync_tree(directory: Path) -> None:
+    """Waits until every file below a directory, and the directory itself, are on disk."""
+    for path in directory.rglob("*"):
+        if path.is_file():
+            path.chmod(0o600)
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        else:
+            sync_directory(path)
+    directory.chmod(0o700)
+    sync_directory(directory)
+
+
+def sync_directory(directory: Path) -> None:
+    """Waits until a directory's entries are on disk."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_tree(path: Path) -> None:
+    """Removes a directory or file, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

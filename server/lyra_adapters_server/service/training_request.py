@@ -1,0 +1,212 @@
+"""Checks a TrainRequest field by field and fills in the defaults: from message to domain."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+from google.protobuf.message import Message
+from lyra_adapters.v1 import adapter_service_pb2 as pb
+
+from lyra_adapters_server.errors import Kind, Refusal
+from lyra_adapters_server.feedback.due import Trigger
+from lyra_adapters_server.jobs.acceptance import NewJob
+from lyra_adapters_server.service.fields import Findings
+from lyra_adapters_server.types import BaseCard, Label, LoraConfig, Sample, TrainingConfig
+
+DEFAULT_ADAPTER = "user_feedback"
+MAX_SAMPLES = 20_000
+MAX_SAMPLE_BYTES = 16 * 1024 * 1024
+MAX_PREMISE = 20_000
+MAX_HYPOTHESIS = 4_000
+MAX_NAME = 200
+MAX_GROUP = 500
+MAX_RANK = 256
+ALL_LINEAR = "all-linear"
+
+LABELS_BY_NUMBER: dict[int, Label] = {
+    pb.LABEL_SUPPORTS: Label.SUPPORTS,
+    pb.LABEL_REFUTES: Label.REFUTES,
+    pb.LABEL_NEUTRAL: Label.NEUTRAL,
+}
+LABEL_NAMES = "LABEL_SUPPORTS, LABEL_REFUTES, LABEL_NEUTRAL"
+ACTIVATIONS: dict[int, str] = {
+    pb.ACTIVATION_UNSPECIFIED: "GATED",
+    pb.ACTIVATION_GATED: "GATED",
+    pb.ACTIVATION_MANUAL: "MANUAL",
+    pb.ACTIVATION_ALWAYS: "ALWAYS",
+}
+
+# Bounds of TrainingConfig: low, high, whether the low bound itself is out.
+TRAINING_BOUNDS: dict[str, tuple[float, float, bool]] = {
+    "epochs": (1, 100, False),
+    "learning_rate": (0, 0.1, True),
+    "batch_size": (1, 1024, False),
+    "max_length": (32, 8192, False),
+    "seed": (-(2**63), 2**63 - 1, False),
+    "validation_fraction": (0, 0.9, False),
+    "patience": (0, 100, False),
+    "weight_decay": (0, 1, False),
+    "warmup_ratio": (0, 1, False),
+    "max_grad_norm": (0, 1e6, True),
+    "label_smoothing": (0, 0.5, False),
+    "evaluations_per_epoch": (1, 100, False),
+}
+
+
+def content_digest(request: pb.TrainRequest) -> str:
+    """Digest of what is asked, without the request id."""
+    bare = pb.TrainRequest()
+    bare.CopyFrom(request)
+    bare.ClearField("request_id")
+    return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
+
+
+def check_request_id(request: pb.TrainRequest) -> None:
+    """Raises Refusal unless the request id is empty or a UUID."""
+    findings = Findings()
+    findings.uuid("request_id", request.request_id)
+    findings.raise_if_any()
+
+
+def to_new_job(request: pb.TrainRequest, principal: str, digest: str, card: BaseCard) -> NewJob:
+    """The job that the request asks for, on the base model of `card`. Raises Refusal."""
+    findings = Findings()
+    adapter = request.adapter or DEFAULT_ADAPTER
+    findings.adapter("adapter", adapter)
+    for field in ("task_id", "actor", "domain"):
+        findings.text(field, getattr(request, field), MAX_NAME)
+    findings.known("activation", request.activation, ACTIVATIONS, "ACTIVATION_GATED, _MANUAL, _ALWAYS")
+    findings.known("conflicts", request.conflicts, (0, 1, 2), "CONFLICT_POLICY_REFUSE, _KEEP_NEWEST")
+    lora = _lora(request.lora, card, findings)
+    training = _training(request.training, card, findings)
+    trigger = _trigger(request.trigger, findings)
+    samples = _samples(request, findings)
+    findings.raise_if_any()
+    return NewJob(
+        principal=principal,
+        request_id=request.request_id.lower() or None,
+        request_digest=digest,
+        adapter=adapter,
+        task_id=request.task_id,
+        actor=request.actor,
+        domain=request.domain,
+        base_alias=card.alias,
+        activation=ACTIVATIONS[request.activation],
+        continue_from=request.continue_from,
+        samples=samples,
+        lora=lora,
+        training=training,
+        trigger=trigger,
+        keep_newest=request.conflicts == pb.CONFLICT_POLICY_KEEP_NEWEST,
+    )
+
+
+def _samples(request: pb.TrainRequest, findings: Findings) -> tuple[Sample, ...]:
+    has_feedback = request.HasField("feedback")
+    if has_feedback and request.samples:
+        findings.add("samples", "came together with feedback; send either samples or feedback")
+        return ()
+    if has_feedback:
+        raise Refusal(
+            Kind.UNIMPLEMENTED, "FEEDBACK_NOT_AVAILABLE", "This server trains on samples sent with the request only."
+        )
+    if not request.samples:
+        findings.add("samples", f"is empty; send 1 to {MAX_SAMPLES:,} samples, or feedback")
+        return ()
+    if len(request.samples) > MAX_SAMPLES:
+        findings.add("samples", f"has {len(request.samples):,} rows; at most {MAX_SAMPLES:,} are allowed")
+        return ()
+    size = sum(sample.ByteSize() for sample in request.samples)
+    if size > MAX_SAMPLE_BYTES:
+        findings.add("samples", f"has {size / 2**20:.1f} MiB; at most {MAX_SAMPLE_BYTES // 2**20} MiB are allowed")
+        return ()
+    samples: list[Sample] = []
+    seen: dict[str, int] = {}
+    for index, message in enumerate(request.samples):
+        sample = _sample(f"samples[{index}]", message, findings)
+        if message.id and seen.setdefault(message.id, index) != index:
+            findings.add(f"samples[{index}].id", f"is that of samples[{seen[message.id]}] too; ids must differ")
+        if findings.full:
+            break
+        if sample:
+            samples.append(sample)
+    return tuple(samples)
+
+
+def _sample(path: str, message: pb.Sample, findings: Findings) -> Sample | None:
+    before = len(findings.violations)
+    findings.text(f"{path}.id", message.id, MAX_NAME)
+    findings.text(f"{path}.premise", message.premise, MAX_PREMISE, required=True)
+    findings.text(f"{path}.hypothesis", message.hypothesis, MAX_HYPOTHESIS, required=True)
+    findings.text(f"{path}.group", message.group, MAX_GROUP)
+    if message.correct_label == pb.LABEL_UNSPECIFIED:
+        findings.add(f"{path}.correct_label", f"is required: one of {LABEL_NAMES}")
+    else:
+        findings.known(f"{path}.correct_label", message.correct_label, LABELS_BY_NUMBER, LABEL_NAMES)
+    findings.known(f"{path}.original_label", message.original_label, (0, *LABELS_BY_NUMBER), LABEL_NAMES)
+    confidence = message.original_confidence if message.HasField("original_confidence") else None
+    if confidence is not None:
+        findings.number(f"{path}.original_confidence", confidence, 0, 1)
+    if len(findings.violations) > before:
+        return None
+    return Sample(
+        id=message.id,
+        premise=message.premise,
+        hypothesis=message.hypothesis,
+        correct_label=LABELS_BY_NUMBER[message.correct_label],
+        original_label=LABELS_BY_NUMBER.get(message.original_label),
+        original_confidence=confidence,
+        group=message.group,
+    )
+
+
+def _lora(message: pb.LoraConfig, card: BaseCard, findings: Findings) -> LoraConfig:
+    lora = LoraConfig(**_given(message, ("rank", "alpha", "dropout")))
+    targets = _targets(tuple(message.target_modules), card, findings)
+    sides = [min(card.linear_modules[name]) for name in targets if name in card.linear_modules]
+    findings.number("lora.rank", lora.rank, 1, min([MAX_RANK, *sides]))
+    findings.number("lora.alpha", lora.alpha, 0, 1024, above=True)
+    findings.number("lora.dropout", lora.dropout, 0, 1, below=True)
+    return lora.model_copy(update={"target_modules": targets})
+
+
+def _targets(asked: tuple[str, ...], card: BaseCard, findings: Findings) -> tuple[str, ...]:
+    if not asked:
+        return card.default_target_modules
+    if ALL_LINEAR in asked:
+        if len(asked) > 1:
+            findings.add("lora.target_modules", f"{ALL_LINEAR} stands for all of them; give it alone")
+        return tuple(sorted(card.linear_modules))
+    modules = ", ".join(sorted(card.linear_modules))
+    for index, name in enumerate(asked):
+        if name not in card.linear_modules:
+            findings.add(
+                f"lora.target_modules[{index}]",
+                f"{name[:80]!r} is no linear module of {card.alias}; there are {modules} and {ALL_LINEAR}",
+            )
+    return tuple(sorted(set(asked)))
+
+
+def _training(message: pb.TrainingConfig, card: BaseCard, findings: Findings) -> TrainingConfig:
+    given = _given(message, TRAINING_BOUNDS)
+    training = TrainingConfig(**given)
+    for field, (low, high, above) in TRAINING_BOUNDS.items():
+        top = min(high, card.max_length) if field == "max_length" else high
+        if field in given:
+            findings.number(f"training.{field}", given[field], low, top, above=above)
+    return training.model_copy(update={"max_length": min(training.max_length, card.max_length)})
+
+
+def _trigger(message: pb.TriggerPolicy, findings: Findings) -> Trigger:
+    trigger = Trigger(**_given(message, ("min_samples", "min_error_rate")), force=message.force)
+    findings.number("trigger.min_samples", trigger.min_samples, 1, MAX_SAMPLES)
+    findings.number("trigger.min_error_rate", trigger.min_error_rate, 0, 1)
+    return trigger
+
+
+def _given(message: Message, fields: Iterable[str]) -> dict[str, Any]:
+    """The fields that are set. Floats lose the digits that single precision made up: 0.0005, not 0.000500000023."""
+    given = {field: getattr(message, field) for field in fields if message.HasField(field)}
+    return {key: float(f"{value:.7g}") if isinstance(value, float) else value for key, value in given.items()}

@@ -1,0 +1,97 @@
+"""Opens the registry's database and runs transactions on threads, so that the event loop never waits for a disk."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, create_engine, event
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT_S = 10
+
+
+class Database:
+    """The SQLite database of a registry.
+
+    Journal WAL, so that readers and the writer don't wait for each other; synchronous FULL, so that what was
+    acknowledged survives power loss.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.exists():
+            # SQLite gives its WAL and shared-memory files the permissions of the main file.
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        self._engine = create_engine(f"sqlite:///{path}", pool_size=8, max_overflow=0)
+        event.listen(self._engine, "connect", _prepare)
+        event.listen(self._engine, "begin", _begin)
+        # One writer: transactions queue here instead of failing on SQLite's lock.
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="db-write")
+        self._readers = ThreadPoolExecutor(4, thread_name_prefix="db-read")
+
+    def migrate(self) -> None:
+        """Brings the schema to the newest version."""
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        with self._engine.connect() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            connection.commit()
+
+    def write_now(self, work: Callable[[Connection], T]) -> T:
+        """Runs `work` in one durable transaction on this thread."""
+        with self._engine.connect().execution_options(immediate=True) as connection, connection.begin():
+            return work(connection)
+
+    def read_now(self, work: Callable[[Connection], T]) -> T:
+        """Runs `work` on one consistent snapshot on this thread."""
+        with self._engine.connect() as connection, connection.begin():
+            return work(connection)
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """As write_now, awaited. Once begun it completes, even if the awaiting call is cancelled."""
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self.write_now, work)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """As read_now, awaited."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, work)
+
+    def close(self) -> None:
+        """Waits for running transactions and closes every connection."""
+        self._writer.shutdown(wait=True)
+        self._readers.shutdown(wait=True)
+        self._engine.dispose()
+
+
+def now_us() -> int:
+    """The time as stored: microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+def _prepare(dbapi_connection: Any, _record: Any) -> None:
+    # None: the driver begins no transactions of its own, so that _begin decides.
+    dbapi_connection.isolation_level = None
+    cursor = dbapi_connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"busy_timeout={BUSY_TIMEOUT_S * 1000}",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    # IMMEDIATE takes the write lock at the start; a deferred one could fail when it is upgraded later.
+    immediate = connection.get_execution_options().get("immediate", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

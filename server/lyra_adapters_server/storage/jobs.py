@@ -1,0 +1,285 @@
+"""Reads and writes jobs and their events. Every function runs inside the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from lyra_adapters_server.storage.tables import events, job_rows, jobs
+
+
+class JobState(StrEnum):
+    """Where a job stands (protos: JobState)."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+LIVE = (JobState.QUEUED, JobState.RUNNING)
+
+
+class LeaseLost(Exception):
+    """Another supervisor has taken the job, or it has ended: whoever sees this stops and writes nothing more."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A row of `jobs`; times in microseconds."""
+
+    number: int
+    job_id: str
+    principal: str
+    request_id: str | None
+    request_digest: str
+    adapter: str
+    task_id: str
+    actor: str
+    domain: str
+    base_model: str
+    activation: str
+    continue_from: str
+    lora: dict[str, Any]
+    training: dict[str, Any]
+    samples: int
+    state: str
+    create_time: int
+    start_time: int | None
+    end_time: int | None
+    attempt: int
+    fencing_token: int
+    lease_owner: str | None
+    lease_until: int | None
+    last_sequence: int
+    cancel_requested: bool
+    cancel_actor: str
+    cancel_reason: str
+    progress: dict[str, Any] | None
+    version: str | None
+    verdict: dict[str, Any] | None
+    failure: dict[str, Any] | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the job has ended, one way or another."""
+        return self.state not in LIVE
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """A row of `events`: `payload` is the message of that kind in the proto's JSON form."""
+
+    job_id: str
+    sequence: int
+    time: int
+    kind: str
+    payload: dict[str, Any]
+
+
+CLOSING_KINDS = frozenset({"succeeded", "failed", "cancelled"})
+
+
+def insert_job(
+    connection: Connection,
+    values: Mapping[str, Any],
+    training_samples: list[dict[str, Any]],
+    validation_samples: list[dict[str, Any]],
+) -> bool:
+    """Inserts a queued job with its rows; False if the principal has used the request id before."""
+    try:
+        with connection.begin_nested():
+            connection.execute(
+                insert(jobs).values(
+                    state=JobState.QUEUED,
+                    attempt=0,
+                    fencing_token=0,
+                    last_sequence=0,
+                    cancel_requested=False,
+                    cancel_actor="",
+                    cancel_reason="",
+                    **values,
+                )
+            )
+    except IntegrityError:
+        return False
+    connection.execute(
+        insert(job_rows).values(
+            job_id=values["job_id"], training_samples=training_samples, validation_samples=validation_samples
+        )
+    )
+    return True
+
+
+def find_job(connection: Connection, job_id: str) -> JobRecord | None:
+    """The job, or None."""
+    row = connection.execute(select(jobs).where(jobs.c.job_id == job_id)).one_or_none()
+    return JobRecord(**row._mapping) if row else None
+
+
+def find_request(connection: Connection, principal: str, request_id: str) -> JobRecord | None:
+    """The job that this principal's request created, or None."""
+    row = connection.execute(
+        select(jobs).where(jobs.c.principal == principal, jobs.c.request_id == request_id)
+    ).one_or_none()
+    return JobRecord(**row._mapping) if row else None
+
+
+def job_samples(connection: Connection, job_id: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The job's training rows and its held-out rows."""
+    row = connection.execute(select(job_rows).where(job_rows.c.job_id == job_id)).one()
+    return row.training_samples, row.validation_samples
+
+
+def page_of_jobs(
+    connection: Connection,
+    *,
+    adapter: str = "",
+    task_id: str = "",
+    states: Sequence[str] = (),
+    before: int | None = None,
+    limit: int,
+) -> tuple[list[JobRecord], int]:
+    """Up to `limit` jobs with a number below `before`, newest first, and how many match in all."""
+    where: list[ColumnElement[bool]] = []
+    if adapter:
+        where.append(jobs.c.adapter == adapter)
+    if task_id:
+        where.append(jobs.c.task_id == task_id)
+    if states:
+        where.append(jobs.c.state.in_(states))
+    total = connection.execute(select(func.count()).select_from(jobs).where(*where)).scalar_one()
+    if before is not None:
+        where.append(jobs.c.number < before)
+    rows = connection.execute(select(jobs).where(*where).order_by(jobs.c.number.desc()).limit(limit))
+    return [JobRecord(**row._mapping) for row in rows], total
+
+
+def queue(connection: Connection, limit: int) -> tuple[list[JobRecord], int]:
+    """The first `limit` waiting jobs, next first, and how many wait."""
+    waiting = jobs.c.state == JobState.QUEUED
+    rows = connection.execute(select(jobs).where(waiting).order_by(jobs.c.number).limit(limit))
+    total = connection.execute(select(func.count()).select_from(jobs).where(waiting)).scalar_one()
+    return [JobRecord(**row._mapping) for row in rows], total
+
+
+def queue_position(connection: Connection, number: int) -> int:
+    """The place in the queue of the waiting job with that number; 1 is next."""
+    ahead = select(func.count()).select_from(jobs).where(jobs.c.state == JobState.QUEUED, jobs.c.number < number)
+    return int(connection.execute(ahead).scalar_one()) + 1
+
+
+def running(connection: Connection) -> list[JobRecord]:
+    """The jobs in a trainer, oldest first."""
+    rows = connection.execute(select(jobs).where(jobs.c.state == JobState.RUNNING).order_by(jobs.c.number))
+    return [JobRecord(**row._mapping) for row in rows]
+
+
+def known_domains(connection: Connection, adapter: str) -> set[str]:
+    """The domains that this adapter's jobs named, but for those that failed or were cancelled."""
+    rows = connection.execute(
+        select(jobs.c.domain).distinct().where(jobs.c.adapter == adapter, jobs.c.state.in_((*LIVE, JobState.SUCCEEDED)))
+    )
+    return {row.domain for row in rows}
+
+
+def claim(connection: Connection, owner: str, now: int, lease_until: int) -> JobRecord | None:
+    """Takes the oldest job that waits, or whose supervisor's lease ran out; None if there is none.
+
+    The attempt is counted and the fencing token raised, so that whoever held the job before can write nothing more.
+    """
+    free = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now)
+    number = connection.execute(
+        select(jobs.c.number).where(and_(jobs.c.state.in_(LIVE), free)).order_by(jobs.c.number).limit(1)
+    ).scalar()
+    if number is None:
+        return None
+    row = connection.execute(
+        update(jobs)
+        .where(jobs.c.number == number)
+        .values(
+            attempt=jobs.c.attempt + 1,
+            fencing_token=jobs.c.fencing_token + 1,
+            lease_owner=owner,
+            lease_until=lease_until,
+        )
+        .returning(*jobs.c)
+    ).one()
+    return JobRecord(**row._mapping)
+
+
+def renew(connection: Connection, job_id: str, token: int, lease_until: int) -> None:
+    """Prolongs a lease. Raises LeaseLost."""
+    _update_held(connection, job_id, token, {"lease_until": lease_until})
+
+
+def release(connection: Connection, job_id: str, token: int) -> None:
+    """Gives a lease up, so that the job can be claimed at once. Raises LeaseLost."""
+    _update_held(connection, job_id, token, {"lease_owner": None, "lease_until": None})
+
+
+def record(
+    connection: Connection,
+    job_id: str,
+    token: int,
+    now: int,
+    new_events: Sequence[tuple[str, Mapping[str, Any]]],
+    **changes: Any,
+) -> tuple[JobRecord, list[EventRecord]]:
+    """Appends events and changes the job's row, for the holder of the fencing token. Raises LeaseLost.
+
+    The only way that events come into being, so that a change and its event share a transaction.
+    """
+    job = find_job(connection, job_id)
+    if job is None:
+        raise LeaseLost(job_id)
+    records = [
+        EventRecord(job_id, sequence, now, kind, dict(payload))
+        for sequence, (kind, payload) in enumerate(new_events, start=job.last_sequence + 1)
+    ]
+    if any(event.kind in CLOSING_KINDS for event in records):
+        changes |= {"end_time": now, "lease_owner": None, "lease_until": None}
+    updated = _update_held(connection, job_id, token, {"last_sequence": job.last_sequence + len(records), **changes})
+    if records:
+        connection.execute(
+            insert(events),
+            [
+                {"job_id": e.job_id, "sequence": e.sequence, "time": e.time, "kind": e.kind, "payload": e.payload}
+                for e in records
+            ],
+        )
+    return updated, records
+
+
+def request_cancel(connection: Connection, job_id: str, actor: str, reason: str) -> None:
+    """Notes the wish to stop a live job; its supervisor carries it out."""
+    connection.execute(
+        update(jobs)
+        .where(jobs.c.job_id == job_id)
+        .values(cancel_requested=True, cancel_actor=actor, cancel_reason=reason)
+    )
+
+
+def events_after(connection: Connection, job_id: str, sequence: int, limit: int) -> list[EventRecord]:
+    """Up to `limit` events after `sequence`, in order."""
+    rows = connection.execute(
+        select(events)
+        .where(events.c.job_id == job_id, events.c.sequence > sequence)
+        .order_by(events.c.sequence)
+        .limit(limit)
+    )
+    return [EventRecord(**row._mapping) for row in rows]
+
+
+def _update_held(connection: Connection, job_id: str, token: int, values: Mapping[str, Any]) -> JobRecord:
+    held = and_(jobs.c.job_id == job_id, jobs.c.fencing_token == token, jobs.c.state.in_(LIVE))
+    row = connection.execute(update(jobs).where(held).values(**values).returning(*jobs.c)).one_or_none()
+    if row is None:
+        raise LeaseLost(job_id)
+    return JobRecord(**row._mapping)

@@ -1,0 +1,157 @@
+"""The tables. Times are microseconds since the epoch (UTC); JSON columns hold what protos/ names, in its spelling."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+jobs = Table(
+    "jobs",
+    metadata,
+    # The order of acceptance: the queue's order, and the listing's.
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("job_id", String, nullable=False, unique=True),
+    Column("principal", String, nullable=False),
+    Column("request_id", String),
+    Column("request_digest", String, nullable=False),
+    Column("adapter", String, nullable=False),
+    Column("task_id", String, nullable=False),
+    Column("actor", String, nullable=False),
+    Column("domain", String, nullable=False),
+    Column("base_model", String, nullable=False),
+    Column("activation", String, nullable=False),
+    Column("continue_from", String, nullable=False),
+    Column("lora", JSON, nullable=False),
+    Column("training", JSON, nullable=False),
+    Column("samples", Integer, nullable=False),
+    Column("state", String, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Column("start_time", BigInteger),
+    Column("end_time", BigInteger),
+    Column("attempt", Integer, nullable=False),
+    # Raised by every claim; whoever writes for a job shows the token it was given, so that a supervisor that lost
+    # its lease without noticing can change nothing.
+    Column("fencing_token", Integer, nullable=False),
+    Column("lease_owner", String),
+    Column("lease_until", BigInteger),
+    Column("last_sequence", Integer, nullable=False),
+    Column("cancel_requested", Boolean, nullable=False),
+    Column("cancel_actor", String, nullable=False),
+    Column("cancel_reason", String, nullable=False),
+    Column("progress", JSON),
+    Column("version", String),
+    Column("verdict", JSON),
+    Column("failure", JSON),
+    # Idempotency is this constraint; NULL request ids never collide.
+    UniqueConstraint("principal", "request_id", name="uq_jobs_request"),
+    Index("ix_jobs_state", "state", "number"),
+    Index("ix_jobs_adapter", "adapter", "number"),
+    Index("ix_jobs_task", "task_id"),
+)
+
+# Apart from `jobs`, so that listing jobs reads no texts and texts can be deleted on their own.
+job_rows = Table(
+    "job_rows",
+    metadata,
+    Column("job_id", String, ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True),
+    Column("training_samples", JSON, nullable=False),
+    Column("validation_samples", JSON, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    # The key makes a gap or a second event of the same number impossible to hide.
+    Column("job_id", String, ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True),
+    Column("sequence", Integer, primary_key=True),
+    Column("time", BigInteger, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("payload", JSON, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+adapters = Table(
+    "adapters",
+    metadata,
+    Column("name", String, primary_key=True),
+    # Only ever rises: a number is reserved before anything is renamed and never used again.
+    Column("next_version", Integer, nullable=False),
+    # The version in force; NULL is the bare base.
+    Column("active", Integer),
+    Column("pointer_revision", Integer, nullable=False),
+    Column("change_time", BigInteger),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("adapter", String, ForeignKey("adapters.name"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("publish_order", Integer, nullable=False, unique=True),
+    # One version a job: publishing twice is impossible.
+    Column("job_id", String, nullable=False, unique=True),
+    Column("task_id", String, nullable=False),
+    Column("domain", String, nullable=False),
+    Column("actor", String, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Column("base_model", String, nullable=False),
+    Column("base_identity", JSON, nullable=False),
+    Column("continued_from", String, nullable=False),
+    Column("lora", JSON, nullable=False),
+    Column("metrics_before", JSON),
+    Column("metrics_after", JSON),
+    Column("verdict", JSON, nullable=False),
+    Column("training_samples", Integer, nullable=False),
+    Column("validation_samples", Integer, nullable=False),
+    Column("files", JSON, nullable=False),
+    Column("sha256", String, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Index("ix_versions_task", "task_id"),
+)
+
+# Every change of a pointer. `parent` is the revision that one step back returns to: the history is a stack that is
+# kept as a tree, so a rollback forgets nothing and two rollbacks never toggle.
+activations = Table(
+    "activations",
+    metadata,
+    Column("adapter", String, ForeignKey("adapters.name"), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("active", Integer),
+    Column("previous", Integer),
+    Column("parent", Integer),
+    Column("kind", String, nullable=False),
+    Column("actor", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("job_id", String, nullable=False),
+    Column("principal", String, nullable=False),
+    Column("request_id", String),
+    Column("request_digest", String, nullable=False),
+    UniqueConstraint("principal", "request_id", name="uq_activations_request"),
+    ForeignKeyConstraint(["adapter", "active"], ["versions.adapter", "versions.number"]),
+)
+
+# Which side of the split a group (or premise) stands on under an adapter's name, for good.
+splits = Table(
+    "splits",
+    metadata,
+    Column("adapter", String, primary_key=True),
+    # Digest of the group or of the premise: this table holds no texts.
+    Column("key", String, primary_key=True),
+    Column("held_out", Boolean, nullable=False),
+    sqlite_with_rowid=False,
+)

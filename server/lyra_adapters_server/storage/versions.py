@@ -1,0 +1,266 @@
+"""Reads and writes adapters, versions, the pointers in force and their history, inside the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Integer, case, exists, func, insert, null, select, type_coerce, update
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.exc import IntegrityError
+
+from lyra_adapters_server.storage.tables import activations, adapters, jobs, splits, versions
+
+
+class VersionState(StrEnum):
+    """Where a version stands (protos: VersionState)."""
+
+    CANDIDATE = "CANDIDATE"
+    ACTIVE = "ACTIVE"
+    RETIRED = "RETIRED"
+    REJECTED = "REJECTED"
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRecord:
+    """A row of `versions`, with its state, which follows from the pointer, its history and the verdict."""
+
+    adapter: str
+    number: int
+    publish_order: int
+    job_id: str
+    task_id: str
+    domain: str
+    actor: str
+    create_time: int
+    base_model: str
+    base_identity: dict[str, Any]
+    continued_from: str
+    lora: dict[str, Any]
+    metrics_before: dict[str, Any] | None
+    metrics_after: dict[str, Any] | None
+    verdict: dict[str, Any]
+    training_samples: int
+    validation_samples: int
+    files: list[dict[str, Any]]
+    sha256: str
+    size_bytes: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class PointerRecord:
+    """What is in force under an adapter's name; `active` None is the bare base."""
+
+    adapter: str
+    active: int | None
+    pointer_revision: int
+    change_time: int | None
+    versions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationRecord:
+    """A row of `activations`: one change of a pointer."""
+
+    adapter: str
+    revision: int
+    active: int | None
+    previous: int | None
+    parent: int | None
+    kind: str
+    actor: str
+    reason: str
+    time: int
+    job_id: str
+    principal: str
+    request_id: str | None
+    request_digest: str
+
+
+_in_force = exists().where(adapters.c.name == versions.c.adapter, adapters.c.active == versions.c.number)
+_was_in_force = exists().where(activations.c.adapter == versions.c.adapter, activations.c.active == versions.c.number)
+_state = case(
+    (_in_force, VersionState.ACTIVE.value),
+    (_was_in_force, VersionState.RETIRED.value),
+    (versions.c.verdict["outcome"].as_string() == "VERDICT_OUTCOME_WORSE", VersionState.REJECTED.value),
+    else_=VersionState.CANDIDATE.value,
+)
+_versions = select(versions, _state.label("state"))
+
+
+def find_version(connection: Connection, adapter: str, number: int) -> VersionRecord | None:
+    """The version, or None."""
+    row = connection.execute(_versions.where(versions.c.adapter == adapter, versions.c.number == number)).one_or_none()
+    return VersionRecord(**row._mapping) if row else None
+
+
+def version_of_job(connection: Connection, job_id: str) -> VersionRecord | None:
+    """The version that a job published, or None."""
+    row = connection.execute(_versions.where(versions.c.job_id == job_id)).one_or_none()
+    return VersionRecord(**row._mapping) if row else None
+
+
+def page_of_versions(
+    connection: Connection,
+    *,
+    adapter: str = "",
+    task_id: str = "",
+    states: Sequence[str] = (),
+    before: int | None = None,
+    limit: int,
+) -> tuple[list[VersionRecord], int]:
+    """Up to `limit` versions published before order `before`, newest first, and how many match in all."""
+    where: list[ColumnElement[bool]] = []
+    if adapter:
+        where.append(versions.c.adapter == adapter)
+    if task_id:
+        where.append(versions.c.task_id == task_id)
+    if states:
+        where.append(_state.in_(states))
+    total = connection.execute(select(func.count()).select_from(versions).where(*where)).scalar_one()
+    if before is not None:
+        where.append(versions.c.publish_order < before)
+    rows = connection.execute(_versions.where(*where).order_by(versions.c.publish_order.desc()).limit(limit))
+    return [VersionRecord(**row._mapping) for row in rows], total
+
+
+def reserve_number(connection: Connection, adapter: str) -> int:
+    """Takes the next version number of an adapter, for good."""
+    ensure_adapter(connection, adapter)
+    return int(
+        connection.execute(
+            update(adapters)
+            .where(adapters.c.name == adapter)
+            .values(next_version=adapters.c.next_version + 1)
+            .returning(type_coerce(adapters.c.next_version - 1, Integer))
+        ).scalar_one()
+    )
+
+
+def insert_version(connection: Connection, values: Mapping[str, Any]) -> None:
+    """Inserts a version's row. IntegrityError if its job has published already."""
+    order = connection.execute(select(func.coalesce(func.max(versions.c.publish_order), 0) + 1)).scalar_one()
+    # JSON columns write None as JSON's null; the absence of scores is SQL's NULL.
+    values = {key: null() if value is None else value for key, value in values.items()}
+    connection.execute(insert(versions).values(publish_order=order, **values))
+
+
+def ensure_adapter(connection: Connection, adapter: str) -> None:
+    """Inserts the adapter with nothing in force, unless it is there."""
+    connection.execute(
+        sqlite_insert(adapters).values(name=adapter, next_version=1, pointer_revision=0).on_conflict_do_nothing()
+    )
+
+
+def find_pointer(connection: Connection, adapter: str) -> PointerRecord | None:
+    """What is in force under the name, or None if the name is unknown."""
+    return next(iter(_pointers(connection, adapters.c.name == adapter)), None)
+
+
+def all_pointers(connection: Connection) -> list[PointerRecord]:
+    """What is in force under every name."""
+    return _pointers(connection)
+
+
+def _pointers(connection: Connection, *where: ColumnElement[bool]) -> list[PointerRecord]:
+    count = select(func.count()).where(versions.c.adapter == adapters.c.name).scalar_subquery()
+    rows = connection.execute(
+        select(
+            adapters.c.name.label("adapter"),
+            adapters.c.active,
+            adapters.c.pointer_revision,
+            adapters.c.change_time,
+            count.label("versions"),
+        )
+        .where(*where)
+        .order_by(adapters.c.name)
+    )
+    return [PointerRecord(**row._mapping) for row in rows]
+
+
+def move_pointer(connection: Connection, change: ActivationRecord) -> bool:
+    """Stores a change and moves the pointer; False if the request id was used before.
+
+    `change.revision` must be the pointer's revision plus one, or nothing is written and ValueError is raised: the
+    compare-and-swap that a stale view of the pointer fails.
+    """
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(activations).values(asdict(change)))
+    except IntegrityError:
+        return False
+    moved = connection.execute(
+        update(adapters)
+        .where(adapters.c.name == change.adapter, adapters.c.pointer_revision == change.revision - 1)
+        .values(active=change.active, pointer_revision=change.revision, change_time=change.time)
+    )
+    if moved.rowcount != 1:
+        raise ValueError(f"the pointer of {change.adapter} is not at revision {change.revision - 1}")
+    return True
+
+
+def find_activation(connection: Connection, adapter: str, revision: int) -> ActivationRecord | None:
+    """The change that made this revision, or None."""
+    row = connection.execute(
+        select(activations).where(activations.c.adapter == adapter, activations.c.revision == revision)
+    ).one_or_none()
+    return ActivationRecord(**row._mapping) if row else None
+
+
+def find_activation_request(connection: Connection, principal: str, request_id: str) -> ActivationRecord | None:
+    """The change that this principal's request made, or None."""
+    row = connection.execute(
+        select(activations).where(activations.c.principal == principal, activations.c.request_id == request_id)
+    ).one_or_none()
+    return ActivationRecord(**row._mapping) if row else None
+
+
+def history(
+    connection: Connection, adapter: str, *, after: int = 0, newest_first: bool = False, limit: int
+) -> list[ActivationRecord]:
+    """Up to `limit` changes of a pointer after a revision."""
+    order = activations.c.revision.desc() if newest_first else activations.c.revision
+    rows = connection.execute(
+        select(activations)
+        .where(activations.c.adapter == adapter, activations.c.revision > after)
+        .order_by(order)
+        .limit(limit)
+    )
+    return [ActivationRecord(**row._mapping) for row in rows]
+
+
+def adapters_of_task(connection: Connection, task_id: str) -> list[str]:
+    """The adapters that a task's jobs published versions of."""
+    rows = connection.execute(select(versions.c.adapter).distinct().where(versions.c.task_id == task_id))
+    return sorted(row.adapter for row in rows)
+
+
+def task_known(connection: Connection, task_id: str) -> bool:
+    """Whether any job belongs to the task."""
+    return bool(connection.execute(select(exists().where(jobs.c.task_id == task_id))).scalar())
+
+
+def known_sides(connection: Connection, adapter: str, keys: Iterable[str]) -> dict[str, bool]:
+    """For each key seen before under the adapter: whether it is held out."""
+    found: dict[str, bool] = {}
+    wanted = sorted(set(keys))
+    for start in range(0, len(wanted), 500):
+        rows = connection.execute(
+            select(splits.c.key, splits.c.held_out).where(
+                splits.c.adapter == adapter, splits.c.key.in_(wanted[start : start + 500])
+            )
+        )
+        found.update({row.key: row.held_out for row in rows})
+    return found
+
+
+def remember_sides(connection: Connection, adapter: str, sides: Mapping[str, bool]) -> None:
+    """Stores on which side new keys stand; a key that is there keeps its side."""
+    if sides:
+        connection.execute(
+            sqlite_insert(splits).on_conflict_do_nothing(),
+            [{"adapter": adapter, "key": key, "held_out": held_out} for key, held_out in sides.items()],
+        )
