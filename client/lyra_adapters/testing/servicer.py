@@ -1,0 +1,256 @@
+"""The fake server's answers, RPC by RPC."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
+
+import grpc
+
+from lyra_adapters import convert
+from lyra_adapters.models import (
+    BaseModelState,
+    BaseModelStatus,
+    JobState,
+    PointerChangeKind,
+    ServiceStatus,
+    VersionState,
+)
+from lyra_adapters.testing.fault import Fault
+from lyra_adapters.testing.jobs import ScriptedJob
+from lyra_adapters.testing.pointers import Refused
+from lyra_adapters.v1 import adapter_service_pb2 as pb
+from lyra_adapters.v1.adapter_service_pb2_grpc import AdapterServiceServicer
+
+if TYPE_CHECKING:
+    from lyra_adapters.testing.server import FakeAdapterServer
+
+Context = grpc.ServicerContext
+T = TypeVar("T")
+
+
+class FakeServicer(AdapterServiceServicer):
+    """Answers like the real server as far as a caller's test needs it; trains nothing."""
+
+    def __init__(self, fake: FakeAdapterServer) -> None:
+        self._fake = fake
+
+    def Train(self, request: pb.TrainRequest, context: Context) -> Iterator[pb.TrainEvent]:  # noqa: N802, D102
+        self._fake.arrived("Train", request, context)
+        job = self._fake.job_for(request)
+        if job.request != request:
+            _abort(context, "ALREADY_EXISTS", "REQUEST_ID_REUSED", "The request id was used with other content.")
+        yield from self._stream(job, 0, context)
+
+    def Watch(self, request: pb.WatchRequest, context: Context) -> Iterator[pb.TrainEvent]:  # noqa: N802, D102
+        self._fake.arrived("Watch", request, context)
+        job = self._job(request.job_id, context)
+        if not 0 <= request.after_sequence <= job.visible:
+            _abort(context, "INVALID_ARGUMENT", "INVALID_FIELD", f"after_sequence is beyond {job.visible}.")
+        yield from self._stream(job, request.after_sequence, context)
+
+    def _stream(self, job: ScriptedJob, after: int, context: Context) -> Iterator[pb.TrainEvent]:
+        limit = job.breaks.popleft() if job.breaks else -1
+        sent = 0
+        while True:
+            if sent == limit:
+                # No details: what a client sees of a connection that broke.
+                context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+            event = job.wait_for(after + sent + 1, context.is_active)
+            if event is None:
+                return
+            time.sleep(job.pause)
+            if job.heartbeats:
+                yield pb.TrainEvent(job_id=job.job_id, heartbeat=pb.Heartbeat())
+            self._fake.settle(job)
+            yield convert.encode_event(event)
+            sent += 1
+            if event.closes and sent != limit:
+                return
+
+    def Status(self, request: pb.StatusRequest, context: Context) -> pb.StatusResponse:  # noqa: N802, D102
+        def status() -> pb.StatusResponse:
+            if request.job_id:
+                return pb.StatusResponse(job=convert.encode(self._job(request.job_id, context).to_job()))
+            jobs = [job.to_job() for job in self._fake.jobs.values()]
+            service = ServiceStatus(
+                version="fake",
+                device="cpu",
+                base_models=(BaseModelStatus(alias="demo", state=BaseModelState.READY),),
+                queued_jobs=tuple(job for job in jobs if job.state is JobState.QUEUED),
+                running_jobs=tuple(job for job in jobs if job.state is JobState.RUNNING),
+                adapters=self._fake.pointers.statuses(),
+            )
+            return pb.StatusResponse(service=convert.encode(service))
+
+        return self._answer("Status", request, context, status)
+
+    def List(self, request: pb.ListRequest, context: Context) -> pb.ListResponse:  # noqa: N802, D102
+        def versions() -> pb.ListResponse:
+            found = [
+                replace(version, state=self._state(version.adapter, version.name, version.state))
+                for version in reversed(self._fake.versions)
+                if request.adapter in ("", version.adapter)
+            ]
+            states = set(request.states)
+            found = [version for version in found if not states or convert.number(version.state) in states]
+            start, end, token = _page(request, len(found))
+            answer = pb.ListResponse(next_page_token=token, total_size=len(found))
+            answer.versions.extend(convert.encode(version) for version in found[start:end])
+            if request.include_history:
+                past = reversed(self._fake.pointers.history(request.adapter))
+                answer.history.extend(convert.encode(change) for change in past)
+            return answer
+
+        return self._answer("List", request, context, versions)
+
+    def _state(self, adapter: str, name: str, published: VersionState) -> VersionState:
+        if self._fake.pointers.active(adapter) == name:
+            return VersionState.ACTIVE
+        was = any(change.active == name for change in self._fake.pointers.history(adapter))
+        return VersionState.RETIRED if was else published
+
+    def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:  # noqa: N802, D102
+        def jobs() -> pb.ListJobsResponse:
+            found = [job.to_job() for job in reversed(list(self._fake.jobs.values()))]
+            states = set(request.states)
+            found = [
+                job
+                for job in found
+                if request.adapter in ("", job.adapter) and (not states or convert.number(job.state) in states)
+            ]
+            start, end, token = _page(request, len(found))
+            answer = pb.ListJobsResponse(next_page_token=token, total_size=len(found))
+            answer.jobs.extend(convert.encode(job) for job in found[start:end])
+            return answer
+
+        return self._answer("ListJobs", request, context, jobs)
+
+    def Rollback(self, request: pb.RollbackRequest, context: Context) -> pb.RollbackResponse:  # noqa: N802, D102
+        def back() -> pb.RollbackResponse:
+            adapter = request.adapter
+            if request.task_id:
+                jobs = [job.to_job() for job in self._fake.jobs.values()]
+                adapters = sorted({job.adapter for job in jobs if job.task_id == request.task_id})
+                if len(adapters) != 1:
+                    code, reason = ("NOT_FOUND", "TASK_NOT_FOUND")
+                    if adapters:
+                        code, reason = ("FAILED_PRECONDITION", "SEVERAL_ADAPTERS")
+                    _abort(context, code, reason, f"Task {request.task_id} trained {adapters}.")
+                (adapter,) = adapters
+            move = self._fake.pointers.back(
+                adapter,
+                request.to_version,
+                actor=request.actor,
+                reason=request.reason,
+                expected=request.expected_active,
+            )
+            return pb.RollbackResponse(change=convert.encode(move.change), changed=move.changed)
+
+        return self._answer("Rollback", request, context, back)
+
+    def Activate(self, request: pb.ActivateRequest, context: Context) -> pb.ActivateResponse:  # noqa: N802, D102
+        def activate() -> pb.ActivateResponse:
+            name = f"{request.adapter}_{request.version}"
+            if name not in (version.name for version in self._fake.versions):
+                _abort(context, "NOT_FOUND", "VERSION_NOT_FOUND", f"There is no version {name}.")
+            move = self._fake.pointers.move(
+                request.adapter,
+                name,
+                PointerChangeKind.ACTIVATED,
+                actor=request.actor,
+                reason=request.reason,
+                expected=request.expected_active,
+            )
+            return pb.ActivateResponse(change=convert.encode(move.change), changed=move.changed)
+
+        return self._answer("Activate", request, context, activate)
+
+    def Cancel(self, request: pb.CancelRequest, context: Context) -> pb.CancelResponse:  # noqa: N802, D102
+        def cancel() -> pb.CancelResponse:
+            job = self._job(request.job_id, context)
+            if job.closed:
+                _abort(context, "FAILED_PRECONDITION", "JOB_FINISHED", f"Job {job.job_id} has ended.")
+            job.cancel(request.actor, request.reason)
+            return pb.CancelResponse(job=convert.encode(job.to_job()))
+
+        return self._answer("Cancel", request, context, cancel)
+
+    def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:  # noqa: N802, D102
+        def classify() -> pb.ClassifyResponse:
+            adapter = request.adapter or "user_feedback"
+            version = request.version if request.version in ("", "base") else f"{adapter}_{request.version}"
+            answer = pb.ClassifyResponse(version=version or self._fake.pointers.active(adapter), base_model="demo")
+            for _ in request.pairs:
+                probabilities = pb.Probabilities(supports=0.7, refutes=0.1, neutral=0.2)
+                answer.results.add(label=pb.LABEL_SUPPORTS, probabilities=probabilities)
+            return answer
+
+        return self._answer("Classify", request, context, classify)
+
+    def RecordFeedback(  # noqa: N802, D102
+        self, request: pb.RecordFeedbackRequest, context: Context
+    ) -> pb.RecordFeedbackResponse:
+        def record() -> pb.RecordFeedbackResponse:
+            ids = [
+                review.sample.id or hashlib.sha256(review.sample.SerializeToString()).hexdigest()[:16]
+                for review in request.reviews
+            ]
+            return pb.RecordFeedbackResponse(stored=len(ids), ids=ids)
+
+        return self._answer("RecordFeedback", request, context, record)
+
+    def WatchAdapter(  # noqa: N802, D102
+        self, request: pb.WatchAdapterRequest, context: Context
+    ) -> Iterator[pb.PointerChange]:
+        self._fake.arrived("WatchAdapter", request, context)
+        seen = request.after_revision
+        while context.is_active():
+            for change in self._fake.pointers.history(request.adapter):
+                if change.pointer_revision > seen:
+                    seen = change.pointer_revision
+                    yield convert.encode(change)
+            time.sleep(0.02)
+
+    def Download(self, request: pb.DownloadRequest, context: Context) -> Iterator[pb.DownloadResponse]:  # noqa: N802, D102
+        self._fake.arrived("Download", request, context)
+        version = request.version
+        name = f"{request.adapter}_{version}" if version else self._fake.pointers.active(request.adapter)
+        if name not in self._fake.files:
+            _abort(context, "NOT_FOUND", "VERSION_NOT_FOUND", f"There is no version {name}.")
+        for path, data in self._fake.files[name].items():
+            digest = hashlib.sha256(data).hexdigest()
+            file = pb.FileInfo(path=path, size_bytes=len(data), sha256=digest)
+            half = len(data) // 2
+            yield pb.DownloadResponse(file=file, offset=0, data=data[:half])
+            yield pb.DownloadResponse(offset=half, data=data[half:])
+
+    def _answer(self, rpc: str, request: Any, context: Context, make: Callable[[], T]) -> T:
+        self._fake.arrived(rpc, request, context)
+        scripted = self._fake.scripted_answer(rpc, request)
+        if scripted is not None:
+            return cast(T, scripted)
+        try:
+            return make()
+        except Refused as refused:
+            refused.fault.abort(context)
+
+    def _job(self, job_id: str, context: Context) -> ScriptedJob:
+        job = self._fake.jobs.get(job_id)
+        if job is None:
+            _abort(context, "NOT_FOUND", "JOB_NOT_FOUND", f"There is no job {job_id}.")
+        return job
+
+
+def _page(request: Any, total: int) -> tuple[int, int, str]:
+    """First, last + 1 and next token of the page that a request asks for; a token is the first item's place."""
+    start = int(request.page_token or 0)
+    end = start + (request.page_size or 100)
+    return start, end, str(end) if end < total else ""
+
+
+def _abort(context: Context, code: str, reason: str, message: str) -> NoReturn:
+    Fault(code=grpc.StatusCode[code], reason=reason, message=message).abort(context)
