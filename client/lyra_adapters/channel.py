@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 from collections.abc import Callable
@@ -153,9 +154,22 @@ def is_loopback(address: str) -> bool:
     """Whether an address stays on this machine."""
     if address.startswith(("unix:", "unix-abstract:")):
         return True
-    name = address.rsplit("/", 1)[-1]
-    host = name[1:].split("]", 1)[0] if name.startswith("[") else name.rsplit(":", 1)[0]
-    return host in ("localhost", "::1") or host.startswith("127.")
+    name = address.rsplit("/", 1)[-1].removeprefix("ipv4:").removeprefix("ipv6:").removeprefix("dns:")
+    return all(_is_loopback_host(_host(one)) for one in name.split(","))
+
+
+def _host(name: str) -> str:
+    if name.startswith("["):
+        return name[1:].split("]", 1)[0]
+    # More than one colon is an IPv6 address without a port.
+    return name.rsplit(":", 1)[0] if name.count(":") == 1 else name
+
+
+def _is_loopback_host(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def open_channel(connection: Connection) -> grpc.Channel:

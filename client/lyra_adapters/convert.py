@@ -197,9 +197,9 @@ def coerce(kind: type[M], value: M | Mapping[str, Any], path: str) -> M:
         where = f"{path}.{key}"
         if name not in fields:
             raise refused(where, f"is unknown; {kind.__name__} has {', '.join([*fields, *aliases])}")
-        if name in values and values[name] != given:
-            raise refused(where, f"says something else than `{name}`; give one of the two")
-        values[name] = _checked(hints[name], given, where)
+        checked = _checked(hints[name], given, where)
+        if values.setdefault(name, checked) != checked:
+            raise refused(where, f"says something else than its other name ({name}); give one of the two")
     missing = [
         name
         for name, field in fields.items()

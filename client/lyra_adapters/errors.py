@@ -79,25 +79,25 @@ class AdapterError(Exception):
         }
 
 
-class InvalidArgument(AdapterError, ValueError):  # noqa: N818 - named after the status it stands for
+class InvalidArgument(AdapterError, ValueError):
     """The request is not acceptable; raised by the client too, before anything is sent."""
 
     default_code = grpc.StatusCode.INVALID_ARGUMENT
 
 
-class NotFound(AdapterError):  # noqa: N818
+class NotFound(AdapterError):
     """No such job, version, adapter or task."""
 
     default_code = grpc.StatusCode.NOT_FOUND
 
 
-class AlreadyExists(AdapterError):  # noqa: N818
+class AlreadyExists(AdapterError):
     """The request id was used before with other content."""
 
     default_code = grpc.StatusCode.ALREADY_EXISTS
 
 
-class FailedPrecondition(AdapterError):  # noqa: N818
+class FailedPrecondition(AdapterError):
     """The step is not allowed in the present state."""
 
     default_code = grpc.StatusCode.FAILED_PRECONDITION
@@ -120,79 +120,79 @@ class NotDue(FailedPrecondition):
         return _number(self.metadata.get("need"))
 
 
-class Aborted(AdapterError):  # noqa: N818
+class Aborted(AdapterError):
     """Something else is in force than expected; nothing changed."""
 
     default_code = grpc.StatusCode.ABORTED
 
 
-class OutOfRange(AdapterError):  # noqa: N818
+class OutOfRange(AdapterError):
     """A position lies beyond the end."""
 
     default_code = grpc.StatusCode.OUT_OF_RANGE
 
 
-class PermissionDenied(AdapterError):  # noqa: N818
+class PermissionDenied(AdapterError):
     """The caller may not do this, or the base model is not on the allow-list."""
 
     default_code = grpc.StatusCode.PERMISSION_DENIED
 
 
-class Unauthenticated(AdapterError):  # noqa: N818
+class Unauthenticated(AdapterError):
     """The server asks for credentials, or does not accept these."""
 
     default_code = grpc.StatusCode.UNAUTHENTICATED
 
 
-class ResourceExhausted(AdapterError):  # noqa: N818
+class ResourceExhausted(AdapterError):
     """A limit is met: of the queue, of open streams, or of a message's size."""
 
     default_code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-class Unavailable(AdapterError):  # noqa: N818
+class Unavailable(AdapterError):
     """The server is not reached, starting, stopping, or still loads the base model."""
 
     default_code = grpc.StatusCode.UNAVAILABLE
 
 
-class DeadlineExceeded(AdapterError, TimeoutError):  # noqa: N818
+class DeadlineExceeded(AdapterError, TimeoutError):
     """The call took longer than its deadline. What it asked for may have happened nevertheless."""
 
     default_code = grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-class CallCancelled(AdapterError):  # noqa: N818
+class CallCancelled(AdapterError):
     """The call (not the job) was cancelled."""
 
     default_code = grpc.StatusCode.CANCELLED
 
 
-class Unimplemented(AdapterError):  # noqa: N818
+class Unimplemented(AdapterError):
     """This server does not have the call."""
 
     default_code = grpc.StatusCode.UNIMPLEMENTED
 
 
-class ServerFault(AdapterError):  # noqa: N818
+class ServerFault(AdapterError):
     """The server failed in a way that it does not explain (INTERNAL, UNKNOWN)."""
 
     default_code = grpc.StatusCode.INTERNAL
 
 
-class DataLoss(AdapterError):  # noqa: N818
+class DataLoss(AdapterError):
     """What arrived is incomplete: a gap in a job's events, or a file that does not have its digest."""
 
     default_code = grpc.StatusCode.DATA_LOSS
 
 
-class TrainingFailed(AdapterError):  # noqa: N818
+class TrainingFailed(AdapterError):
     """A job whose result was asked for ended without a version. `job_id` names it."""
 
     job_id: str = ""
 
 
-class TrainingCancelled(AdapterError):  # noqa: N818
+class TrainingCancelled(AdapterError):
     """A job whose result was asked for was cancelled. `job_id` names it."""
 
     job_id: str = ""

@@ -12,7 +12,7 @@ from lyra_adapters.testing.fault import Fault
 BASE = "base"
 
 
-class Refused(Exception):  # noqa: N818 - carries a Fault
+class Refused(Exception):
     """A move that is not allowed."""
 
     def __init__(self, fault: Fault) -> None:

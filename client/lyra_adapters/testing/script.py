@@ -67,7 +67,7 @@ def _begin(steps: int) -> list[Event]:
             step=step,
             total_steps=steps,
             epoch=step / steps,
-            loss=1.2 - 0.6 * step / steps,
+            loss=round(1.2 - 0.6 * step / steps, 4),
             learning_rate=5e-4,
             tokens_per_second=1500.0,
             fraction_done=step / steps,
