@@ -11,12 +11,14 @@ import torch
 import transformers
 from torch import nn
 
+from lyra_adapters_server.trainer import attention
 from lyra_adapters_server.trainer.data import Batch
 from lyra_adapters_server.trainer.demo import DEMO_ID, DEMO_SOURCE, demo_directory, demo_gguf, demo_revision
 from lyra_adapters_server.trainer.devices import choose_device, choose_dtype
 from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.trainer.heads import AnswerTokenHead, Head
 from lyra_adapters_server.trainer.identity import weights_digest
+from lyra_adapters_server.trainer.norms import speed_up_norms
 from lyra_adapters_server.trainer.prompt import DEFAULT_PROMPT, PromptEncoder
 from lyra_adapters_server.trainer.quiet import quiet_transformers
 from lyra_adapters_server.trainer.spec import BaseModelConfig, WorkerConfig
@@ -30,8 +32,7 @@ class Family:
     """What can't be read off a model: which projections to adapt, and how its attention runs fastest per device."""
 
     targets: tuple[str, ...] = ("q_proj", "v_proj")
-    # Measured on CPU: the backward pass of the fused kernel is slower in bfloat16 than the plain products.
-    attention: dict[str, str] = field(default_factory=lambda: {"cpu": "eager"})
+    attention: dict[str, str] = field(default_factory=lambda: {"cpu": attention.NAME})
 
 
 # By the configuration's model_type. All are causal models whose decoder is `base_model` and whose output matrix has no
@@ -122,6 +123,7 @@ def load_base(config: BaseModelConfig, worker: WorkerConfig) -> Base:
     dtype = choose_dtype(worker.dtype, device)
     cache_dir = Path(worker.cache_dir)
     directory, identity_id, revision = _locate(config.source, cache_dir)
+    attention.register()
     with quiet_transformers():
         try:
             settings = transformers.AutoConfig.from_pretrained(directory, trust_remote_code=False)
@@ -148,6 +150,7 @@ def load_base(config: BaseModelConfig, worker: WorkerConfig) -> Base:
             raise TrainerError("BASE_MODEL_LOAD_FAILED", f"`{config.source}` can't be loaded: {error}") from error
     model.requires_grad_(False)
     model.eval().to(device)
+    speed_up_norms(model)
     encoder = PromptEncoder(config.prompt or DEFAULT_PROMPT, tokenizer)
     card = BaseCard(
         alias=config.alias,

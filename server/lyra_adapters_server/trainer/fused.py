@@ -45,16 +45,17 @@ class Dropout:
         """Drops elements of `x`; asked again for the same tensor, it gives the same result.
 
         Returns:
-            `x` with zeros, not rescaled (see `scale`) and detached, and the mask of what was dropped (None: nothing).
+            `x` with zeros, not rescaled (see `scale`) and detached, and the mask: 0 or 1 (None: all 1).
         """
         if self._threshold == 0:
             return x.detach(), None
         if self._input is x and self._result is not None:
             return self._result
         words = self._bytes.integers(0, 1 << 64, size=-(-x.numel() // 8), dtype=np.uint64)
-        dropped = torch.from_numpy(words.view(np.uint8)[: x.numel()]).to(x.device) < self._threshold
-        dropped = dropped.view(x.shape)
-        self._input, self._result = x, (x.detach().masked_fill(dropped, 0), dropped)
+        keep = words.view(np.uint8)[: x.numel()] >= self._threshold
+        # In the precision of the input: a product with it is several times faster than filling under a mask.
+        mask = torch.from_numpy(keep).to(x.device).to(x.dtype).view(x.shape)
+        self._input, self._result = x, (x.detach() * mask, mask)
         return self._result
 
 
@@ -71,7 +72,7 @@ class FusedLora(torch.autograd.Function):
         b: torch.Tensor,
         scale: float,
         kept: torch.Tensor,
-        dropped: torch.Tensor | None,
+        mask: torch.Tensor | None,
     ) -> torch.Tensor:
         """Computes y.
 
@@ -84,7 +85,7 @@ class FusedLora(torch.autograd.Function):
             b: (outputs, rank), float32.
             scale: Of the update, with the dropout's rescaling in it.
             kept: `x` with the dropped elements zeroed, detached.
-            dropped: The mask of the dropped elements, or None.
+            mask: 0 where an element was dropped, else 1; None: all 1.
 
         Returns:
             (..., outputs), in the precision of `x`.
@@ -95,13 +96,13 @@ class FusedLora(torch.autograd.Function):
         y = F.linear(x, weight, bias)
         y.view(-1, y.shape[-1]).addmm_(inner.view(-1, inner.shape[-1]), b_low.t())
         ctx.scale = scale
-        ctx.save_for_backward(weight, kept, dropped, inner, a_low, b_low)
+        ctx.save_for_backward(weight, kept, mask, inner, a_low, b_low)
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Computes the gradients of x, A and B from that of y."""
-        weight, kept, dropped, inner, a_low, b_low = ctx.saved_tensors
+        weight, kept, mask, inner, a_low, b_low = ctx.saved_tensors
         grad = grads[0]
         flat = grad.reshape(-1, grad.shape[-1])
         grad_inner = flat @ b_low
@@ -109,10 +110,9 @@ class FusedLora(torch.autograd.Function):
         grad_a = (grad_inner.t() @ kept.reshape(-1, kept.shape[-1])).float()
         grad_x = None
         if ctx.needs_input_grad[0]:
-            if dropped is None:
+            if mask is None:
                 grad_x = torch.addmm(flat @ weight, grad_inner, a_low)
             else:
-                update = (grad_inner @ a_low).masked_fill_(dropped.view(-1, kept.shape[-1]), 0)
-                grad_x = (flat @ weight).add_(update)
+                grad_x = (flat @ weight).addcmul_(grad_inner @ a_low, mask.view(-1, kept.shape[-1]))
             grad_x = grad_x.view(kept.shape)
         return grad_x, None, None, grad_a, grad_b, None, None, None

@@ -38,8 +38,8 @@ ALL_LINEAR = "all-linear"
 
 
 def train_token_budget(base: Base) -> int:
-    """Padded tokens of a micro-batch with gradients; its activations are what bounds the memory."""
-    return 1024 if base.device.type == "cpu" else 16384
+    """Padded tokens of a micro-batch with gradients: what bounds the memory, and on CPU what the caches hold."""
+    return 1536 if base.device.type == "cpu" else 16384
 
 
 def target_modules(base: Base, lora: LoraConfig) -> tuple[str, ...]:

@@ -178,12 +178,12 @@ class Adapter:
 
     def _forward(self, layer: Any, x: torch.Tensor) -> torch.Tensor:
         base, scale = layer.base_layer, self.scale
-        kept, dropped = x.detach(), None
+        kept, mask = x.detach(), None
         if self.dropout is not None:
-            kept, dropped = self.dropout(x)
+            kept, mask = self.dropout(x)
             scale *= self.dropout.scale
         a, b = layer.lora_A[_ADAPTER].weight, layer.lora_B[_ADAPTER].weight
-        y: torch.Tensor = FusedLora.apply(x, base.weight, base.bias, a, b, scale, kept, dropped)  # type: ignore[no-untyped-call]
+        y: torch.Tensor = FusedLora.apply(x, base.weight, base.bias, a, b, scale, kept, mask)  # type: ignore[no-untyped-call]
         return y
 
     def _detach(self) -> None:
