@@ -9,7 +9,7 @@ from typing import NoReturn
 import grpc
 from google.protobuf.any_pb2 import Any as Packed
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2, status_pb2
 
 from lyra_adapters.errors import DETAILS_KEY
 

@@ -1,0 +1,69 @@
+"""The commands put together. Imported only once it is sure that the extra `cli` is installed."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Annotated
+
+import typer
+
+from lyra_adapters import __version__
+from lyra_adapters.cli import serve as run_server
+from lyra_adapters.cli.commands import change, look, train, use
+from lyra_adapters.cli.exits import HELP, Exit
+
+app = typer.Typer(
+    name="lyra-adapters",
+    help="Train, version, activate and roll back LoRA adapters of an NLI model from corrections.",
+    epilog=HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    # Errors are said in words; what is left is a fault, and its traceback should be Python's own.
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options before any command."""
+
+
+@app.command(
+    "serve",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+def serve(context: typer.Context) -> None:
+    """Run the server (extra `server`); `lyra-adapters serve --help` shows its options."""
+    raise typer.Exit(run_server(context.args))
+
+
+for group in (train, look, change, use):
+    group.register(app)
+
+
+def run(args: list[str]) -> int:
+    """Runs one command and returns its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character is no reason to fail.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app(args=args, prog_name="lyra-adapters")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else Exit.OK if end.code is None else Exit.FAULT
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return Exit.DETACHED
+    return Exit.OK

@@ -1,0 +1,114 @@
+"""`classify`, `feedback` and `download`: what goes to and comes from an adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lyra_adapters.cli import output
+from lyra_adapters.cli.context import Context, command, whoami
+from lyra_adapters.cli.jsonl import Rows, read_pairs, read_samples
+from lyra_adapters.errors import InvalidArgument
+from lyra_adapters.models import Classification, Pair, Review
+
+# The server's limits for one request.
+PAIRS, REVIEWS = 256, 2_000
+
+
+def classify(
+    context: Context,
+    file: Annotated[Path | None, typer.Argument(help="Pairs in JSON Lines; - is standard input.")] = None,
+    premise: Annotated[str | None, typer.Option(help="One premise, instead of FILE.")] = None,
+    hypothesis: Annotated[str | None, typer.Option(help="One hypothesis, with --premise.")] = None,
+    adapter: Annotated[str, typer.Option(help="Default: user_feedback.")] = "",
+    version: Annotated[str, typer.Option(metavar="v3|base", help="Default: what is in force.")] = "",
+    base_model: Annotated[str, typer.Option(help="For `base`: alias or id. Default: the server's first.")] = "",
+) -> None:
+    """Label pairs with an adapter, for checking it. With --json one result a line."""
+    if (premise is None) != (hypothesis is None) or (file is None) == (premise is None):
+        raise typer.BadParameter("Give a FILE, or --premise with --hypothesis.")
+    if file is not None:
+        rows = read_pairs(file)
+    else:
+        rows = Rows("command line", [Pair(premise=premise or "", hypothesis=hypothesis or "")], [1])
+    shown: list[tuple[Any, ...]] = []
+    with context.client() as client:
+        for start in range(0, len(rows.rows), PAIRS):
+            batch = rows.rows[start : start + PAIRS]
+            part = Rows(rows.name, batch, rows.lines[start : start + PAIRS])
+            try:
+                answer = client.classify(batch, adapter=adapter, version=version, base_model=base_model)
+            except InvalidArgument as error:
+                raise part.located(error) from None
+            for pair, line, result in zip(batch, part.lines, answer.results, strict=True):
+                if context.json:
+                    output.emit_json({**pair.to_dict(), **result.to_dict(), "version": answer.version, "line": line})
+                else:
+                    shown.append((line, *_cells(result), pair.hypothesis[:60]))
+    if not context.json:
+        output.table(("LINE", "LABEL", "SUPPORTS", "REFUTES", "NEUTRAL", "CUT", "HYPOTHESIS"), shown)
+        output.say(f"With {answer.version} on {answer.base_model}")
+
+
+def _cells(result: Classification) -> tuple[str, ...]:
+    p = result.probabilities
+    return (
+        result.label,
+        f"{p.supports:.3f}",
+        f"{p.refutes:.3f}",
+        f"{p.neutral:.3f}",
+        "yes" if result.truncated else "",
+    )
+
+
+def feedback(
+    context: Context,
+    file: Annotated[Path, typer.Argument(help="Reviewed predictions in JSON Lines; - is standard input.")],
+    task_id: Annotated[str, typer.Option(help="Your task.")] = "",
+    domain: Annotated[str, typer.Option(help="Domain of the rows.")] = "",
+    actor: Annotated[str | None, typer.Option(help="Who reviewed. Default: your user name.")] = None,
+) -> None:
+    """Record reviewed predictions for later training; recording one twice changes nothing."""
+    rows = read_samples(file)
+    stored = unchanged = revised = 0
+    ids: list[str] = []
+    with context.client() as client:
+        for start in range(0, len(rows.rows), REVIEWS):
+            part = Rows(rows.name, rows.rows[start : start + REVIEWS], rows.lines[start : start + REVIEWS])
+            reviews = [Review(sample=sample, task_id=task_id, domain=domain) for sample in part.rows]
+            try:
+                receipt = client.record_feedback(reviews, actor=whoami(actor))
+            except InvalidArgument as error:
+                raise part.located(error) from None
+            stored, unchanged = stored + receipt.stored, unchanged + receipt.unchanged
+            revised += receipt.revised
+            ids.extend(receipt.ids)
+    if context.json:
+        output.emit_json({"stored": stored, "unchanged": unchanged, "revised": revised, "ids": ids})
+    else:
+        output.say(f"{stored} stored, {revised} revised, {unchanged} already there")
+
+
+def download(
+    context: Context,
+    adapter: Annotated[str, typer.Argument(help="The adapter.")],
+    to: Annotated[Path, typer.Option(help="Directory for the files; made where it is missing.")],
+    version: Annotated[str, typer.Option(help="Default: what is in force.")] = "",
+    format_: Annotated[str, typer.Option("--format", metavar="peft|gguf", help="Form of the files.")] = "peft",
+) -> None:
+    """Fetch a version's files, each checked against its digest."""
+    with context.client() as client:
+        done = client.download(adapter, to, version=version, format=format_)
+    if context.json:
+        output.emit_json(done.to_dict())
+    else:
+        output.table(("FILE", "SIZE", "SHA256"), [(f.path, output.size(f.size_bytes), f.sha256) for f in done.files])
+        output.say(f"In {done.directory}")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this file."""
+    for function in (classify, feedback, download):
+        app.command()(command(function))
