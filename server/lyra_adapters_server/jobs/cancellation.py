@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import structlog
 from sqlalchemy import Connection
 
 from lyra_adapters_server.errors import Kind, Refusal
@@ -9,6 +10,8 @@ from lyra_adapters_server.storage import jobs as store
 from lyra_adapters_server.storage.database import Database, now_us
 from lyra_adapters_server.storage.jobs import JobRecord, JobState
 from lyra_adapters_server.storage.versions import version_of_job
+
+log = structlog.get_logger()
 
 
 async def cancel(database: Database, job_id: str, actor: str, reason: str) -> JobRecord | None:
@@ -37,4 +40,7 @@ async def cancel(database: Database, job_id: str, actor: str, reason: str) -> Jo
         job, _ = store.record(connection, job_id, job.fencing_token, now_us(), [cancelled], state=JobState.CANCELLED)
         return job
 
-    return await database.write(work)
+    job = await database.write(work)
+    if job is not None and job.finished:
+        log.info("job_state", job_id=job.job_id, adapter=job.adapter, state=job.state)
+    return job

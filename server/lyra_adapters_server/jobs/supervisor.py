@@ -189,10 +189,12 @@ class Supervisor:
     async def _train(self, job: JobRecord, spec: TrainSpec, champion: Champion) -> tuple[Trained, Metrics | None]:
         """Writes the trainer's events down until it has trained; returns the result and the champion's scores."""
         before: Metrics | None = None
+        result: Trained | None = None
         async with contextlib.aclosing(self._executor.train(spec)) as events:
             async for event in events:
                 if isinstance(event, Trained):
-                    return event, before
+                    result = event
+                    continue
                 changes: dict[str, Any] = {}
                 kind, payload = event_payload(event)
                 if isinstance(event, TrainingStarted):
@@ -207,7 +209,9 @@ class Supervisor:
                 held = await self._write(job, written, **changes)
                 if held.cancel_requested:
                     raise CancelledByCaller
-        raise WorkFailed("NO_RESULT", "The trainer ended without a result; its log says why.")
+        if result is None:
+            raise WorkFailed("NO_RESULT", "The trainer ended without a result; its log says why.")
+        return result, before
 
     def _begin(self, job: JobRecord, payload: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]:
         if job.start_time is None:

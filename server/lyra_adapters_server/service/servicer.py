@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+import structlog
 from google.protobuf.message import Message
 from lyra_adapters.v1 import adapter_service_pb2 as pb
 from lyra_adapters.v1 import adapter_service_pb2_grpc as pb_grpc
@@ -44,6 +45,8 @@ from lyra_adapters_server.storage import versions as version_store
 from lyra_adapters_server.storage.database import Database, now_us
 from lyra_adapters_server.storage.jobs import JobRecord
 from lyra_adapters_server.trainer.spec import BaseModelConfig
+
+log = structlog.get_logger()
 
 MAX_REASON = 2000
 MAX_HISTORY = 1000
@@ -89,6 +92,8 @@ class AdapterServicer(pb_grpc.AdapterServiceServicer):
             raise invalid(
                 [Violation("after_sequence", f"is {request.after_sequence}; must be from 0 to {job.last_sequence}")]
             )
+        if job.finished and request.after_sequence == job.last_sequence:
+            return
         async with contextlib.aclosing(self._follow(job.job_id, request.after_sequence)) as events:
             async for event in events:
                 yield event
@@ -240,7 +245,9 @@ class AdapterServicer(pb_grpc.AdapterServiceServicer):
             if earlier is not None:
                 return acceptance.same_request(earlier, digest)
         card = find_base(self._service.bases, self._service.executor, request.base_model)
-        job, _ = await acceptance.accept(self._database, to_new_job(request, PRINCIPAL, digest, card))
+        job, created = await acceptance.accept(self._database, to_new_job(request, PRINCIPAL, digest, card))
+        if created:
+            log.info("job_state", job_id=job.job_id, adapter=job.adapter, state=job.state)
         self._service.supervisor.wake()
         return job
 

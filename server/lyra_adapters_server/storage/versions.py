@@ -9,7 +9,6 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Integer, case, exists, func, insert, null, select, type_coerce, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.exc import IntegrityError
 
 from lyra_adapters_server.storage.tables import activations, adapters, jobs, splits, versions
 
@@ -181,17 +180,12 @@ def _pointers(connection: Connection, *where: ColumnElement[bool]) -> list[Point
     return [PointerRecord(**row._mapping) for row in rows]
 
 
-def move_pointer(connection: Connection, change: ActivationRecord) -> bool:
-    """Stores a change and moves the pointer; False if the request id was used before.
+def move_pointer(connection: Connection, change: ActivationRecord) -> None:
+    """Moves the pointer and stores the change.
 
-    `change.revision` must be the pointer's revision plus one, or nothing is written and ValueError is raised: the
-    compare-and-swap that a stale view of the pointer fails.
+    A compare-and-swap: raises ValueError, and the transaction must not be committed, unless the pointer stands at the
+    revision before `change.revision`.
     """
-    try:
-        with connection.begin_nested():
-            connection.execute(insert(activations).values(asdict(change)))
-    except IntegrityError:
-        return False
     moved = connection.execute(
         update(adapters)
         .where(adapters.c.name == change.adapter, adapters.c.pointer_revision == change.revision - 1)
@@ -199,7 +193,7 @@ def move_pointer(connection: Connection, change: ActivationRecord) -> bool:
     )
     if moved.rowcount != 1:
         raise ValueError(f"the pointer of {change.adapter} is not at revision {change.revision - 1}")
-    return True
+    connection.execute(insert(activations).values(asdict(change)))
 
 
 def find_activation(connection: Connection, adapter: str, revision: int) -> ActivationRecord | None:

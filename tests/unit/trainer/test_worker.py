@@ -1,0 +1,138 @@
+"""The worker's turns, with methods that need no model."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from lyra_adapters_server.trainer.channel import LineChannel
+from lyra_adapters_server.trainer.errors import TrainerError
+from lyra_adapters_server.trainer.events import REPLY, Reply, TrainerEvent, TrainerWarning
+from lyra_adapters_server.trainer.spec import Request
+from lyra_adapters_server.trainer.worker import Worker, describe_failure
+
+CLOSED: list[str] = []
+
+
+def endless(params: dict[str, Any]) -> Iterator[TrainerEvent | None]:
+    try:
+        yield TrainerWarning(reason="BEGAN", message="")
+        while True:
+            yield None
+    finally:
+        CLOSED.append("endless")
+
+
+def short(params: dict[str, Any]) -> Iterator[TrainerEvent | None]:
+    yield None
+    yield TrainerWarning(reason="SHORT", message=str(params.get("text", "")))
+
+
+def failing(params: dict[str, Any]) -> Iterator[TrainerEvent | None]:
+    yield None
+    raise {"value": ValueError("SECRET"), "memory": MemoryError(), "known": TrainerError("KNOWN", "why")}[
+        params["kind"]
+    ]
+
+
+class Server:
+    def __init__(self) -> None:
+        self.socket, theirs = socket.socketpair()
+        self.file = self.socket.makefile("rb")
+        self.worker = Worker(LineChannel(theirs), {"train": endless, "score": short, "load": failing})
+        self.thread = threading.Thread(target=self._run)
+        self.theirs = theirs
+        self.thread.start()
+
+    def _run(self) -> None:
+        self.worker.run()
+        self.worker.close()
+        self.theirs.close()
+
+    def ask(self, number: int, method: Any, **params: object) -> None:
+        self.socket.sendall(Request(id=number, method=method, params=params).model_dump_json().encode() + b"\n")
+
+    def next(self) -> Reply:
+        return REPLY.validate_json(self.file.readline())
+
+    def close(self) -> None:
+        self.file.close()
+        self.socket.close()
+        self.thread.join(timeout=10)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    CLOSED.clear()
+    running = Server()
+    yield running
+    running.close()
+
+
+def test_short_requests_end_while_a_long_one_runs(server: Server) -> None:
+    server.ask(1, "train")
+    assert server.next().event is not None
+    server.ask(2, "score", text="hello")
+    reply = server.next()
+    assert (reply.id, reply.event) == (2, TrainerWarning(reason="SHORT", message="hello"))
+    assert server.next() == Reply(id=2, done=True)
+
+
+def test_cancel_closes_the_work(server: Server) -> None:
+    server.ask(1, "train")
+    server.next()
+    server.ask(2, "cancel", target=1)
+    ended = server.next()
+    assert (ended.id, ended.done) == (1, True)
+    assert ended.error is not None
+    assert ended.error.reason == "CANCELLED"
+    assert server.next() == Reply(id=2, done=True)
+    assert CLOSED == ["endless"]
+    # Cancelling what is gone is no error.
+    server.ask(3, "cancel", target=1)
+    assert server.next() == Reply(id=3, done=True)
+
+
+@pytest.mark.parametrize(("kind", "reason"), [("value", "INTERNAL"), ("memory", "OUT_OF_MEMORY"), ("known", "KNOWN")])
+def test_a_failure_is_its_requests_alone(
+    server: Server, kind: str, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.ask(1, "train")
+    server.next()
+    server.ask(2, "load", kind=kind)
+    reply = server.next()
+    assert (reply.id, reply.done) == (2, True)
+    assert reply.error is not None
+    assert reply.error.reason == reason
+    assert "SECRET" not in reply.error.message
+    assert "SECRET" not in caplog.text
+    server.ask(3, "score")
+    assert server.next().id == 3
+
+
+def test_a_number_in_use_and_broken_lines(server: Server) -> None:
+    server.socket.sendall(b'{"id": "SECRET"}\nnot json\n')
+    server.ask(1, "score", text="x" * 3_000_000)
+    reply = server.next()
+    assert isinstance(reply.event, TrainerWarning)
+    assert len(reply.event.message) == 3_000_000
+
+
+def test_ends_with_the_other_side() -> None:
+    CLOSED.clear()
+    server = Server()
+    server.ask(1, "train")
+    server.next()
+    server.close()
+    assert CLOSED == ["endless"]
+
+
+def test_torchs_memory_error_on_cpu_is_known() -> None:
+    try:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+    except RuntimeError as error:
+        assert describe_failure(error).reason == "OUT_OF_MEMORY"
