@@ -1,7 +1,10 @@
 """The command line against the fake server: exit codes, JSON, plain output, Ctrl-C."""
 
+import contextlib
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -85,6 +88,30 @@ def test_feedback_instead_of_a_file(fake: FakeAdapterServer, rows: str) -> None:
     assert fake.requests("Train")[0].feedback == pb.FeedbackSource(task_ids=["a"], only_new=True)
     assert main(["train"]) == 2
     assert main(["train", rows, "--feedback"]) == 2
+
+
+def on_a_terminal(*args: str) -> tuple[int, str]:
+    """Runs a command on a terminal of 80 columns; returns its status and what the terminal got, without codes."""
+    here, there = pty.openpty()
+    env = {**ENV, "LYRA_ADAPTERS_SERVER": os.environ["LYRA_ADAPTERS_SERVER"], "COLUMNS": "80", "TERM": "xterm"}
+    process = subprocess.Popen(command(*args), stdin=there, stdout=there, stderr=there, env=env)
+    os.close(there)
+    got = b""
+    # Linux says EIO, others an empty read, when the last writer has gone.
+    with contextlib.suppress(OSError):
+        while part := os.read(here, 65536):
+            got += part
+    os.close(here)
+    return process.wait(timeout=20), re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", got.decode())
+
+
+def test_a_terminal_gets_a_bar_with_figures(fake: FakeAdapterServer, rows: str) -> None:
+    fake.script(training_script(steps=3), pause=0.3)
+    status, shown = on_a_terminal("train", rows)
+    assert status == 0, shown
+    assert re.search(r"Training \S+ 2/3  ETA 0:00:01", shown), shown
+    assert "loss 0.800  validation accuracy 0.400, loss 1.200  1,500 tokens/s" in shown
+    assert "│ accuracy │ 0.4000        │ 0.8000 │ +0.4000 │" in shown
 
 
 def json_lines(text: str) -> list[dict[str, Any]]:

@@ -26,7 +26,6 @@ class JobView:
     def __init__(self, as_json: bool) -> None:
         self._json = as_json
         self._bar: Progress | None = None
-        self._figures = Text()
         self._validation = ""
         self._version: m.AdapterVersion | None = None
         self._verdict: m.Verdict | None = None
@@ -35,14 +34,12 @@ class JobView:
         if not self._json and output.console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
+                BarColumn(bar_width=32),
                 TextColumn("{task.fields[place]}"),
                 console=output.console,
-                expand=True,
             )
             self._task = self._bar.add_task("Sending", total=None, place="")
-            # Two lines: on 80 columns the figures leave no room for a bar beside them.
-            self._live = Live(Group(self._bar, self._figures), console=output.console, transient=True)
+            self._live = Live(self._bar, console=output.console, transient=True)
             self._live.start()
         return self
 
@@ -95,8 +92,11 @@ class JobView:
     def _update(self, bar: Progress, event: m.TrainEvent) -> None:
         what = event.event
         if isinstance(what, m.Progress):
-            figures = f"{what.step}/{what.total_steps}  loss {what.loss:.3f}  {self._validation}  {speed(what)}"
-            bar.update(self._task, description="Training", total=what.total_steps, completed=what.step, figures=figures)
+            place = f"{what.step}/{what.total_steps}{eta(what)}"
+            bar.update(self._task, description="Training", total=what.total_steps, completed=what.step, place=place)
+            figures = (f"loss {what.loss:.3f}", self._validation, f"{what.tokens_per_second:,.0f} tokens/s")
+            # Two lines: on 80 columns the figures leave no room for a bar beside them.
+            self._live.update(Group(bar, Text("  ".join(figure for figure in figures if figure))))
         elif isinstance(what, m.Queued):
             bar.update(self._task, description=f"Waiting, place {what.position}")
             bar.console.print(Text(f"Job {event.job_id}", style="bold"))

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False)
 
 
 def emit_json(value: Any) -> None:
@@ -24,7 +24,7 @@ def emit_json(value: Any) -> None:
 def say(text: str, style: str = "") -> None:
     """A line."""
     if console.is_terminal:
-        console.print(Text(text, style=style))
+        console.print(Text(text, style=style), soft_wrap=True)
     else:
         print(text, flush=True)
 
