@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tiny_base import rows
-
 from lyra_adapters.v1 import adapter_service_pb2 as pb
+from tiny_base import rows
 
 
 def samples(count: int = 60) -> list[pb.Sample]:

@@ -10,10 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
+from lyra_adapters.v1 import adapter_service_pb2 as pb
 from server_process import ServerProcess
 from train_requests import kinds, train_request
-
-from lyra_adapters.v1 import adapter_service_pb2 as pb
 
 StartServer = Callable[..., ServerProcess]
 

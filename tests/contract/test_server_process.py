@@ -9,10 +9,9 @@ from collections.abc import Callable
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from lyra_adapters.v1 import adapter_service_pb2 as pb
 from server_process import ServerProcess
 from train_requests import kinds, train_request
-
-from lyra_adapters.v1 import adapter_service_pb2 as pb
 
 StartServer = Callable[..., ServerProcess]
 

@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from lyra_adapters.v1 import adapter_service_pb2 as pb
 from server_process import ServerProcess
 from tiny_base import rows
 from train_requests import kinds, train_request
-
-from lyra_adapters.v1 import adapter_service_pb2 as pb
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import uuid
 from collections.abc import Collection
 
+from google.protobuf.message import Message
+
 from lyra_adapters_server.errors import Violation, invalid
 from lyra_adapters_server.registry.names import ADAPTER_RULE, is_adapter_name
+
+
+def content_digest(request: Message) -> str:
+    """Digest of what a request asks, without its request id: what a retry repeats."""
+    bare = type(request)()
+    bare.CopyFrom(request)
+    bare.ClearField("request_id")
+    return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
 
 
 class Findings:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 from lyra_adapters.v1 import adapter_service_pb2 as pb
 from lyra_adapters.v1 import adapter_service_pb2_grpc as pb_grpc
 
@@ -24,8 +23,10 @@ from lyra_adapters_server.jobs.log import EventLog
 from lyra_adapters_server.jobs.supervisor import Rules, Supervisor
 from lyra_adapters_server.registry.layout import Layout
 from lyra_adapters_server.registry.repair import repair
+from lyra_adapters_server.service.context import Service
 from lyra_adapters_server.service.interceptor import RpcInterceptor
-from lyra_adapters_server.service.servicer import AdapterServicer, Service
+from lyra_adapters_server.service.reflection import serve_reflection
+from lyra_adapters_server.service.servicer import AdapterServicer
 from lyra_adapters_server.storage.database import Database, now_us
 from lyra_adapters_server.trainer.spec import WorkerConfig
 
@@ -87,7 +88,7 @@ async def serve(settings: Settings) -> None:
     servicing = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicing, server)
     if settings.reflection:
-        reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        serve_reflection(server, (SERVICE_NAME, health.SERVICE_NAME))
     try:
         port = server.add_insecure_port(settings.listen)
     except RuntimeError:

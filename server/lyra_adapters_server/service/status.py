@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from lyra_adapters.v1 import adapter_service_pb2 as pb
 from sqlalchemy import Connection
 
 from lyra_adapters_server.service.base_models import base_status
+from lyra_adapters_server.service.context import Service
 from lyra_adapters_server.service.convert import adapter_status, job_message, timestamp
 from lyra_adapters_server.storage import jobs as job_store
 from lyra_adapters_server.storage import versions as version_store
 from lyra_adapters_server.storage.jobs import JobRecord
 from lyra_adapters_server.storage.versions import PointerRecord
-
-if TYPE_CHECKING:
-    from lyra_adapters_server.service.servicer import Service
 
 MAX_QUEUED = 100
 

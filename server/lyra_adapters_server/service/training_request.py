@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -53,14 +52,6 @@ TRAINING_BOUNDS: dict[str, tuple[float, float, bool]] = {
     "label_smoothing": (0, 0.5, False),
     "evaluations_per_epoch": (1, 100, False),
 }
-
-
-def content_digest(request: pb.TrainRequest) -> str:
-    """Digest of what is asked, without the request id."""
-    bare = pb.TrainRequest()
-    bare.CopyFrom(request)
-    bare.ClearField("request_id")
-    return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
 
 
 def check_request_id(request: pb.TrainRequest) -> None:

@@ -1,0 +1,31 @@
+"""What the RPCs work on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lyra_adapters_server.executors.base import Executor
+from lyra_adapters_server.jobs.log import EventLog
+from lyra_adapters_server.jobs.supervisor import Supervisor
+from lyra_adapters_server.registry.layout import Layout
+from lyra_adapters_server.storage.database import Database
+from lyra_adapters_server.trainer.spec import BaseModelConfig
+
+# Until callers are told apart, all of them are this one.
+PRINCIPAL = "anonymous"
+
+
+@dataclass(frozen=True)
+class Service:
+    """The parts of a running server. Times in microseconds since the epoch, intervals in seconds."""
+
+    database: Database
+    layout: Layout
+    log: EventLog
+    executor: Executor
+    supervisor: Supervisor
+    # The allow-list; the first is the default.
+    bases: tuple[BaseModelConfig, ...]
+    heartbeat_s: float
+    start_time: int
+    version: str
