@@ -13,6 +13,9 @@ from lyra_adapters_server.trainer.bases import Bases
 from lyra_adapters_server.trainer.spec import BaseModelConfig, WorkerConfig
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+# Tiny products gain nothing from threads, and wait long for each other on a busy machine.
+torch.set_num_threads(1)
+
 WORDS = " yes no maybe Premise Claim Answer the premise support claim cats sleep dogs run fish swim " * 20
 SHAPE: dict[str, Any] = {
     "hidden_size": 32,
@@ -48,7 +51,9 @@ def save_tiny_model(directory: Path, family: str, seed: int = 0) -> None:
     config_class, model_class, extra = FAMILIES[family]
     tokenizer = tiny_tokenizer()
     torch.manual_seed(seed)
-    config = config_class(**SHAPE, **extra, vocab_size=len(tokenizer), pad_token_id=0, bos_token_id=1, eos_token_id=2)
+    config = config_class(
+        **SHAPE, **extra, vocab_size=len(tokenizer) + 16, pad_token_id=0, bos_token_id=1, eos_token_id=2
+    )
     model = model_class(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -76,7 +76,7 @@ def test_learns_what_can_be_learned_and_says_how(tiny_bases: Callable[[str], Bas
     best = min(evaluations, key=lambda event: event.metrics.loss)
     assert (best.step, best.metrics) == (events[-1].best_step, after)
     published = AdapterRef(name="x_v1", base_alias="tiny", directory=str(tmp_path))
-    scored: Any = [event for event in score(ScoreSpec(subject=published, samples=samples(6)), bases) if event][0]
+    scored: Any = next(filter(None, score(ScoreSpec(subject=published, samples=samples(6)), bases)))
     assert scored.metrics == after
     prompt = json.loads((tmp_path / "prompt.json").read_text())
     assert prompt["max_length"] == 256
@@ -115,7 +115,7 @@ def test_the_champion_is_scored_under_its_own_prompt(tiny_bases: Callable[[str],
     content["prompt"] |= {"name": "older", "template": "Claim {hypothesis} Premise {premise} Answer"}
     path.write_text(json.dumps(content))
     champion = AdapterRef(name="x_v1", base_alias="tiny", directory=str(tmp_path / "one"))
-    scored: Any = [event for event in score(ScoreSpec(subject=champion, samples=samples(6)), bases) if event][0]
+    scored: Any = next(filter(None, score(ScoreSpec(subject=champion, samples=samples(6)), bases)))
     events = run(spec(tmp_path / "two", champion=champion), bases)
     before = next(event for event in events if event.kind == "evaluation")
     assert (before.stage, before.subject, before.metrics) == ("BEFORE", "x_v1", scored.metrics)

@@ -22,6 +22,9 @@ from lyra_adapters_server.trainer.norms import RmsNorm
 from lyra_adapters_server.types import LoraConfig
 from torch import nn
 
+# PEFT asks transformers by a name that it is about to drop.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+
 TARGETS = ("q_proj", "v_proj", "down_proj")
 
 
