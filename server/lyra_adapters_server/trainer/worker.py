@@ -42,7 +42,16 @@ class Worker:
         self._running: dict[int, Work] = {}
 
     def run(self) -> None:
-        """Serves until the other side closes."""
+        """Serves until the other side closes; what is running then ends unfinished."""
+        try:
+            self._serve()
+        except (BrokenPipeError, ConnectionResetError):
+            LOG.info("the server is gone")
+        finally:
+            for number in list(self._running):
+                self._stop(number)
+
+    def _serve(self) -> None:
         while True:
             for line in self._channel.lines(wait=not self._running):
                 self.accept(line)
@@ -50,11 +59,6 @@ class Worker:
                 return
             for number in list(self._running):
                 self._turn(number)
-
-    def close(self) -> None:
-        """Ends what is running, unfinished."""
-        for number in list(self._running):
-            self._stop(number)
 
     def accept(self, line: bytes) -> None:
         """Starts the request of a line, or answers it at once."""
@@ -188,14 +192,9 @@ def main(arguments: list[str] | None = None) -> int:
     # The tokenizer's threads would only take turns with torch's.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     worker = Worker(channel, _methods(config))
-    try:
-        for line in first[1:]:
-            worker.accept(line)
-        worker.run()
-    except (BrokenPipeError, ConnectionResetError):
-        LOG.info("the server is gone")
-    finally:
-        worker.close()
+    for line in first[1:]:
+        worker.accept(line)
+    worker.run()
     return 0
 
 
