@@ -28,7 +28,7 @@ test: $(VENV)/.installed
 test-all: $(VENV)/.installed
 	$(BIN)/python -m pytest
 
-# Format, lint, types, import rules, proto lint, stubs. Needs npm for buf.
+# Format, lint, types, import rules, proto lint, stubs, generated pages. Needs npm for buf.
 check: $(VENV)/.installed node_modules/.bin/buf
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -36,6 +36,7 @@ check: $(VENV)/.installed node_modules/.bin/buf
 	$(BIN)/lint-imports
 	cd protos && ../node_modules/.bin/buf lint
 	$(BIN)/python protos/generate.py --check
+	$(BIN)/python docs/generate.py --check
 
 node_modules/.bin/buf: package.json
 	npm install --silent --no-audit --no-fund
