@@ -48,11 +48,11 @@ class Batch:
 def encode_rows(samples: Sequence[Sample], encoder: PromptEncoder, max_length: int) -> list[Row]:
     """Tokenises samples once, cutting premises that do not fit in `max_length` tokens."""
     index = {label: position for position, label in enumerate(LABELS)}
-    rows = []
-    for sample in samples:
-        tokens, truncated = encoder.encode(sample.premise, sample.hypothesis, max_length)
-        rows.append(Row(tuple(tokens), index[sample.correct_label], truncated))
-    return rows
+    encoded = encoder.encode([(sample.premise, sample.hypothesis) for sample in samples], max_length)
+    return [
+        Row(tuple(tokens), index[sample.correct_label], truncated)
+        for sample, (tokens, truncated) in zip(samples, encoded, strict=True)
+    ]
 
 
 def make_batch(rows: Sequence[Row], padding: int, device: torch.device) -> Batch:
@@ -85,6 +85,8 @@ def training_order(lengths: Sequence[int], epochs: int, batch_size: int, seed: i
     Returns:
         The row indices of each step.
     """
+    # numpy takes no negative seeds.
+    seed %= 1 << 64
     stream = np.concatenate([np.random.default_rng([seed, epoch]).permutation(len(lengths)) for epoch in range(epochs)])
     sizes = np.asarray(lengths)
     steps: list[list[int]] = []

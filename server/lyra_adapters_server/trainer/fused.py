@@ -22,8 +22,10 @@ class Dropout:
     def __init__(self, probability: float, seed: int) -> None:
         """Takes the probability (0 to below 1) and the job's seed."""
         self._threshold = min(max(round(probability * 256), 1), 255) if probability > 0 else 0
-        self._seed = seed
-        self._bytes: Any = None
+        # numpy takes no negative seeds.
+        self._seed = seed % (1 << 64)
+        self._place = (0, 0)
+        self._source: Any = None
         self._input: torch.Tensor | None = None
         self._result: tuple[torch.Tensor, torch.Tensor | None] | None = None
 
@@ -34,7 +36,7 @@ class Dropout:
 
     def start(self, step: int, micro_batch: int) -> None:
         """Begins a micro-batch's masks."""
-        self._bytes = np.random.Generator(np.random.SFC64([self._seed, step, micro_batch]))
+        self._place, self._source = (step, micro_batch), None
         self.finish()
 
     def finish(self) -> None:
@@ -51,12 +53,23 @@ class Dropout:
             return x.detach(), None
         if self._input is x and self._result is not None:
             return self._result
-        words = self._bytes.integers(0, 1 << 64, size=-(-x.numel() // 8), dtype=np.uint64)
-        keep = words.view(np.uint8)[: x.numel()] >= self._threshold
         # In the precision of the input: a product with it is several times faster than filling under a mask.
-        mask = torch.from_numpy(keep).to(x.device).to(x.dtype).view(x.shape)
+        mask = (self._random_bytes(x.numel(), x.device) >= self._threshold).to(x.dtype).view(x.shape)
         self._input, self._result = x, (x.detach() * mask, mask)
         return self._result
+
+    def _random_bytes(self, count: int, device: torch.device) -> torch.Tensor:
+        seeds = [self._seed, *self._place]
+        if device.type == "cpu":
+            # numpy's generator gives eight bytes at the price of one of torch's.
+            if self._source is None:
+                self._source = np.random.Generator(np.random.SFC64(seeds))
+            words = self._source.integers(0, 1 << 64, size=-(-count // 8), dtype=np.uint64)
+            return torch.from_numpy(words.view(np.uint8)[:count])
+        if self._source is None:
+            seed = int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0] >> np.uint64(1))
+            self._source = torch.Generator(device).manual_seed(seed)
+        return torch.empty(count, dtype=torch.uint8, device=device).random_(0, 256, generator=self._source)
 
 
 class FusedLora(torch.autograd.Function):

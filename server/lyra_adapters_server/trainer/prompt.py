@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from lyra_adapters_server.trainer.errors import TrainerError
@@ -55,25 +56,32 @@ class PromptEncoder:
         middle, tail = rest.split(_HYPOTHESIS)
         return f"{before}{premise}{middle}{hypothesis}{tail}"
 
-    def encode(self, premise: str, hypothesis: str, max_length: int) -> tuple[list[int], bool]:
-        """Tokenises a pair, cutting the end of the premise until the sequence fits.
+    def encode(self, pairs: Sequence[tuple[str, str]], max_length: int) -> list[tuple[list[int], bool]]:
+        """Tokenises pairs, cutting the ends of premises until the sequences fit.
 
-        The hypothesis is cut only when it does not fit with an empty premise: a claim without its end is another claim.
+        A hypothesis is cut only when it does not fit with an empty premise: a claim without its end is another claim.
 
         Args:
-            premise: The fragment.
-            hypothesis: The claim.
+            pairs: Premises and hypotheses.
             max_length: Tokens at most, prompt included.
 
         Returns:
-            The token ids, and whether anything was cut.
+            For each pair the token ids, and whether anything was cut.
 
         Raises:
             TrainerError: PROMPT_INVALID, if the prompt alone is longer than `max_length`.
         """
-        ids = self._tokens(self.text(premise, hypothesis))
-        if len(ids) <= max_length:
-            return ids, False
+        if not pairs:
+            return []
+        # All at once: the tokenizer takes a list many times faster than its items.
+        texts = [self.text(premise, hypothesis) for premise, hypothesis in pairs]
+        found = self._tokenizer(texts, add_special_tokens=self.prompt.add_special_tokens)["input_ids"]
+        return [
+            (ids, False) if len(ids) <= max_length else self._fit(premise, hypothesis, ids, max_length)
+            for (premise, hypothesis), ids in zip(pairs, found, strict=True)
+        ]
+
+    def _fit(self, premise: str, hypothesis: str, ids: list[int], max_length: int) -> tuple[list[int], bool]:
         ids, premise = self._cut(premise, ids, max_length, lambda text: self.text(text, hypothesis))
         if len(ids) > max_length:
             ids, _ = self._cut(hypothesis, ids, max_length, lambda text: self.text(premise, text))

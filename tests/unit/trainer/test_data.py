@@ -16,6 +16,7 @@ def test_the_order_follows_from_the_seed_alone() -> None:
     lengths = [10] * 30
     assert training_order(lengths, 2, 4, 5) == training_order(lengths, 2, 4, 5)
     assert training_order(lengths, 2, 4, 5) != training_order(lengths, 2, 4, 6)
+    assert training_order(lengths, 2, 4, -5) != training_order(lengths, 2, 4, 5)
 
 
 def test_steps_have_rows_of_like_lengths() -> None:

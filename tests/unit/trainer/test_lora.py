@@ -104,7 +104,7 @@ def test_loss_and_gradients_equal_pefts(
 
 
 def test_targets_that_read_one_input_share_its_mask() -> None:
-    dropout = Dropout(0.25, 0)
+    dropout = Dropout(0.25, -7)
     dropout.start(0, 0)
     x = torch.ones(64, 64)
     kept, mask = dropout(x)

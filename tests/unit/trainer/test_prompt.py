@@ -18,6 +18,10 @@ def prompt(template: str = "Premise {premise} Claim {hypothesis} Answer", words:
     return Prompt(name="t", template=template, label_words=words)
 
 
+def encode(encoder: PromptEncoder, premise: str, hypothesis: str, max_length: int) -> tuple[list[int], bool]:
+    return encoder.encode([(premise, hypothesis)], max_length)[0]
+
+
 def test_fills_the_template_and_leaves_braces_in_the_pair(tokenizer: Any) -> None:
     encoder = PromptEncoder(prompt(), tokenizer)
     assert encoder.text("a {hypothesis}", "b {premise}") == "Premise a {hypothesis} Claim b {premise} Answer"
@@ -28,9 +32,9 @@ def test_fills_the_template_and_leaves_braces_in_the_pair(tokenizer: Any) -> Non
 def test_cuts_the_end_of_the_premise(tokenizer: Any) -> None:
     encoder = PromptEncoder(prompt(), tokenizer)
     premise, hypothesis = "cats sleep dogs run fish swim " * 20, "fish swim"
-    whole, truncated = encoder.encode(premise, hypothesis, 1000)
+    whole, truncated = encode(encoder, premise, hypothesis, 1000)
     assert not truncated
-    ids, truncated = encoder.encode(premise, hypothesis, 40)
+    ids, truncated = encode(encoder, premise, hypothesis, 40)
     assert truncated
     assert 36 <= len(ids) <= 40
     text = tokenizer.decode(ids)
@@ -41,20 +45,27 @@ def test_cuts_the_end_of_the_premise(tokenizer: Any) -> None:
 
 def test_cuts_the_hypothesis_only_when_the_premise_is_gone(tokenizer: Any) -> None:
     encoder = PromptEncoder(prompt(), tokenizer)
-    ids, truncated = encoder.encode("cats sleep", "fish swim " * 50, 30)
+    ids, truncated = encode(encoder, "cats sleep", "fish swim " * 50, 30)
     assert truncated
     assert len(ids) <= 30
     text = tokenizer.decode(ids)
     assert "cats" not in text
     assert text.endswith(" Answer")
     with pytest.raises(TrainerError) as caught:
-        encoder.encode("cats", "dogs", 3)
+        encode(encoder, "cats", "dogs", 3)
     assert caught.value.reason == "PROMPT_INVALID"
+
+
+def test_pairs_are_encoded_as_if_alone(tokenizer: Any) -> None:
+    encoder = PromptEncoder(prompt(), tokenizer)
+    pairs = [("cats sleep " * 30, "dogs run"), ("fish", "swim"), ("", "x")]
+    assert encoder.encode(pairs, 30) == [encode(encoder, *pair, 30) for pair in pairs]
+    assert encoder.encode([], 30) == []
 
 
 @pytest.mark.parametrize("character", ["日本語", "é", "😀", "\u200b"])
 def test_cuts_between_characters_of_any_script(tokenizer: Any, character: str) -> None:
-    ids, truncated = PromptEncoder(prompt(), tokenizer).encode(character * 200, "dogs run", 50)
+    ids, truncated = encode(PromptEncoder(prompt(), tokenizer), character * 200, "dogs run", 50)
     assert truncated
     assert len(ids) <= 50
     assert "\ufffd" not in tokenizer.decode(ids)
