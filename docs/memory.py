@@ -4,7 +4,7 @@ Needs nothing but the standard library; `--measure` needs the extra `server`, Li
 
     python docs/memory.py                        the table of docs/operations.md
     python docs/memory.py --config DIRECTORY     one model, from its config.json
-    python docs/memory.py --measure BASE [FLAG…] trains on 60 rows and reads VmRSS and VmHWM from /proc; the flags are
+    python docs/memory.py --measure BASE [FLAG…] trains on 24 long rows and reads VmRSS and VmHWM from /proc; flags are
                                                  the server's, for example --dtype float32
 """
 
@@ -113,13 +113,14 @@ def memory_of(pid: int) -> dict[str, int]:
 
 
 def measure(base: str, flags: list[str]) -> None:
-    """Runs a server, waits for the base, trains on 60 rows, and prints the memory of both processes on the way.
+    """Runs a server, waits for the base, trains, and prints the memory of both processes on the way.
 
-    Steps of 16 rows fill micro-batches up to the trainer's limit on a CPU; with 8 the example's rows stay below it.
+    Every row is cut at `max_length`, so that micro-batches are as large as they get with the default settings.
     """
     from lyra_adapters import AdapterClient, Started
 
-    rows = [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()[:60]]
+    rows = [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()[:24]]
+    rows = [{**row, "premise": " ".join([row["premise"]] * 20)} for row in rows]
     with tempfile.TemporaryDirectory() as home:
         command = [sys.executable, "-m", "lyra_adapters.cli", "serve", "--home", home, "--listen", "127.0.0.1:0"]
         command += ["--log-format", "json", "--base-model", base, *flags]
@@ -128,7 +129,7 @@ def measure(base: str, flags: list[str]) -> None:
                 address, worker = _wait_until_loaded(server)
                 _print("base loaded", server.pid, worker)
                 with AdapterClient(address) as client:
-                    for event in client.train(rows, trigger={"force": True}, training={"epochs": 2, "batch_size": 16}):
+                    for event in client.train(rows, trigger={"force": True}, training={"epochs": 1}):
                         if isinstance(event.event, Started):
                             print(f"trains in {event.event.dtype} on {event.event.device}", flush=True)
                 _print("after training", server.pid, worker)
