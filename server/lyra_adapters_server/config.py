@@ -118,6 +118,19 @@ class Settings(BaseSettings):
         le=60.0,
         description="Least seconds between two progress events of a job: smooth for a person, small in the database.",
     )
+    classify_waiting: int = Field(
+        16,
+        ge=1,
+        le=1000,
+        description="Classify calls that may wait for the model at a time; further ones are refused, so that checking "
+        "never holds a training up for long.",
+    )
+    classify_wait_s: float = Field(
+        20.0,
+        gt=0.0,
+        le=600.0,
+        description="Longest wait of a Classify call for the model; then it is told to try again.",
+    )
     max_message_mib: int = Field(
         20,
         ge=1,

@@ -36,6 +36,13 @@ class Sample(Value):
     group: str = ""
 
 
+class Pair(Value):
+    """A premise and a hypothesis, to be labelled."""
+
+    premise: str
+    hypothesis: str
+
+
 class Metrics(Value):
     """Scores on a set of rows (protos: Metrics). `confusion[i][j]` counts rows of label i predicted as label j."""
 

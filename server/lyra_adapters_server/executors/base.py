@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
 from lyra_adapters_server.trainer.events import Scored, TrainerEvent
-from lyra_adapters_server.trainer.spec import ScoreSpec, TrainSpec
+from lyra_adapters_server.trainer.spec import ClassifySpec, ScoreSpec, TrainSpec
 from lyra_adapters_server.types import BaseCard
 
 
@@ -31,6 +31,9 @@ class Executor(Protocol):
 
     async def score(self, spec: ScoreSpec) -> Scored:
         """Scores rows. Raises WorkerDied, WorkFailed."""
+
+    async def classify(self, spec: ClassifySpec) -> Scored:
+        """Gives probabilities of pairs. Raises WorkerDied, WorkFailed."""
 
     def card(self, alias: str) -> BaseCard | None:
         """What is known of a base model; None until it has been loaded."""

@@ -16,6 +16,7 @@ from lyra_adapters_server.executors.base import WorkerDied, WorkFailed
 from lyra_adapters_server.trainer.events import REPLY, BaseLoaded, Reply, Scored, TrainerEvent
 from lyra_adapters_server.trainer.spec import (
     CancelSpec,
+    ClassifySpec,
     LoadSpec,
     Method,
     Request,
@@ -91,11 +92,21 @@ class LocalWorker:
 
     async def score(self, spec: ScoreSpec) -> Scored:
         """Scores rows. Raises WorkerDied, WorkFailed."""
-        async with contextlib.aclosing(self._run("score", spec)) as events:
+        return await self._scored("score", spec)
+
+    async def classify(self, spec: ClassifySpec) -> Scored:
+        """Gives probabilities of pairs. Raises WorkerDied, WorkFailed."""
+        return await self._scored("classify", spec)
+
+    async def _scored(self, method: Method, spec: Value) -> Scored:
+        scored: Scored | None = None
+        async with contextlib.aclosing(self._run(method, spec)) as events:
             async for event in events:
                 if isinstance(event, Scored):
-                    return event
-        raise WorkFailed("NO_RESULT", "the worker ended the request without scores")
+                    scored = event
+        if scored is None:
+            raise WorkFailed("NO_RESULT", "the worker ended the request without scores")
+        return scored
 
     async def _run(self, method: Method, params: Value) -> AsyncGenerator[TrainerEvent, None]:
         await self._up.wait()

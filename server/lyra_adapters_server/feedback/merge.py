@@ -37,19 +37,20 @@ def merge(samples: Sequence[Sample], *, keep_newest: bool) -> Merged:
                 merged += 1
             else:
                 dropped += 1
-                labels_differ.append(
-                    Violation(
-                        f"samples[{index}].correct_label",
-                        f"{sample.correct_label} contradicts samples[{earlier}].correct_label, "
-                        f"{samples[earlier].correct_label}, for the same pair; correct one of them, or set conflicts "
-                        "to CONFLICT_POLICY_KEEP_NEWEST",
-                    )
-                )
+                labels_differ += [_contradiction(samples, index, earlier), _contradiction(samples, earlier, index)]
         newest[pair] = index
     if labels_differ and not keep_newest:
         raise invalid(labels_differ, "CONTRADICTING_LABELS")
     kept = [samples[index] for index in sorted(newest.values())]
     return Merged([_with_id(sample) for sample in kept], merged, dropped)
+
+
+def _contradiction(samples: Sequence[Sample], index: int, other: int) -> Violation:
+    return Violation(
+        f"samples[{index}].correct_label",
+        f"{samples[index].correct_label} contradicts samples[{other}].correct_label, {samples[other].correct_label}, "
+        "for the same pair; correct one of them, or set conflicts to CONFLICT_POLICY_KEEP_NEWEST",
+    )
 
 
 def _with_id(sample: Sample) -> Sample:

@@ -16,6 +16,16 @@ PRINCIPAL = "anonymous"
 
 
 @dataclass(frozen=True)
+class ClassifyLimits:
+    """How much callers may ask of the model beside a training."""
+
+    # Calls that may wait for the model at a time.
+    waiting: int
+    # Longest wait in seconds.
+    wait_s: float
+
+
+@dataclass(frozen=True)
 class Service:
     """The parts of a running server. Times in microseconds since the epoch, intervals in seconds."""
 
@@ -27,5 +37,6 @@ class Service:
     # The allow-list; the first is the default.
     bases: tuple[BaseModelConfig, ...]
     heartbeat_s: float
+    classify_limits: ClassifyLimits
     start_time: int
     version: str

@@ -23,7 +23,7 @@ from lyra_adapters_server.jobs.log import EventLog
 from lyra_adapters_server.jobs.supervisor import Rules, Supervisor
 from lyra_adapters_server.registry.layout import Layout
 from lyra_adapters_server.registry.repair import repair
-from lyra_adapters_server.service.context import Service
+from lyra_adapters_server.service.context import ClassifyLimits, Service
 from lyra_adapters_server.service.interceptor import RpcInterceptor
 from lyra_adapters_server.service.reflection import serve_reflection
 from lyra_adapters_server.service.servicer import AdapterServicer
@@ -67,6 +67,8 @@ async def serve(settings: Settings) -> None:
             threads=settings.threads,
             nice=settings.nice,
             cache_dir=str(settings.cache_dir),
+            log_format=settings.log_format,
+            log_level=settings.log_level,
         )
     )
     event_log = EventLog(database)
@@ -81,6 +83,7 @@ async def serve(settings: Settings) -> None:
         supervisor=supervisor,
         bases=settings.bases,
         heartbeat_s=settings.heartbeat_s,
+        classify_limits=ClassifyLimits(settings.classify_waiting, settings.classify_wait_s),
         start_time=now_us(),
         version=importlib.metadata.version("lyra-adapters"),
     )

@@ -15,6 +15,7 @@ from lyra_adapters_server.errors import Kind, Refusal, Violation, invalid
 from lyra_adapters_server.jobs import acceptance
 from lyra_adapters_server.service import changes, listings
 from lyra_adapters_server.service.base_models import find_base
+from lyra_adapters_server.service.classification import Classifier
 from lyra_adapters_server.service.context import PRINCIPAL, Service
 from lyra_adapters_server.service.convert import event_message, heartbeat
 from lyra_adapters_server.service.fields import content_digest
@@ -34,6 +35,7 @@ class AdapterServicer(pb_grpc.AdapterServiceServicer):
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._classifier = Classifier(service)
 
     async def Train(self, request: pb.TrainRequest, context: Context) -> AsyncIterator[pb.TrainEvent]:  # noqa: N802
         """Creates a job, then streams its events."""
@@ -83,8 +85,8 @@ class AdapterServicer(pb_grpc.AdapterServiceServicer):
         return await changes.cancel(self._service, request)
 
     async def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:  # noqa: N802
-        """Not yet."""
-        raise _not_built("Classify")
+        """Labels pairs."""
+        return await self._classifier.classify(request)
 
     async def RecordFeedback(  # noqa: N802
         self, request: pb.RecordFeedbackRequest, context: Context

@@ -13,7 +13,7 @@ from torch import nn
 
 from lyra_adapters_server.trainer import attention
 from lyra_adapters_server.trainer.data import Batch
-from lyra_adapters_server.trainer.demo import DEMO_ID, DEMO_SOURCE, demo_directory, demo_gguf, demo_revision
+from lyra_adapters_server.trainer.demo import DEMO_SOURCE, demo_directory
 from lyra_adapters_server.trainer.devices import choose_device, choose_dtype
 from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.trainer.heads import AnswerTokenHead, Head
@@ -172,8 +172,9 @@ def load_base(config: BaseModelConfig, worker: WorkerConfig) -> Base:
 def _locate(source: str, cache_dir: Path) -> tuple[Path, str, str]:
     # The directory, the id that adapters name as their base, and the revision.
     if source == DEMO_SOURCE:
-        _, version = demo_gguf()
-        return demo_directory(cache_dir), DEMO_ID, demo_revision(version)
+        directory = demo_directory(cache_dir)
+        # What the hub has under the demo model's own id are other weights than these, which were quantised.
+        return directory, str(directory), ""
     local = Path(source).expanduser()
     if local.is_dir():
         return local, str(local.resolve()), ""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from lyra_adapters_server.trainer.prompt import PromptEncoder
-from lyra_adapters_server.types import LABELS, Sample
+from lyra_adapters_server.types import LABELS, Pair, Sample
 
 # Steps whose rows are sorted by length together. More saves padding, fewer leaves the order more random.
 _STEPS_SORTED_TOGETHER = 8
@@ -53,6 +53,12 @@ def encode_rows(samples: Sequence[Sample], encoder: PromptEncoder, max_length: i
         Row(tuple(tokens), index[sample.correct_label], truncated)
         for sample, (tokens, truncated) in zip(samples, encoded, strict=True)
     ]
+
+
+def encode_pairs(pairs: Sequence[Pair], encoder: PromptEncoder, max_length: int) -> list[Row]:
+    """As encode_rows, for pairs whose label is not known; the rows' label means nothing."""
+    encoded = encoder.encode([(pair.premise, pair.hypothesis) for pair in pairs], max_length)
+    return [Row(tuple(tokens), 0, truncated) for tokens, truncated in encoded]
 
 
 def make_batch(rows: Sequence[Row], padding: int, device: torch.device) -> Batch:

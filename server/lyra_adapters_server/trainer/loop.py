@@ -123,7 +123,7 @@ class _Run:
         after = state.best_metrics
         if after is not None:
             # The weights are those of that evaluation, and the rows the same: a second pass would say the same.
-            yield Evaluated(stage="AFTER", subject=spec.job_id, metrics=after, step=state.best_step, best=True)
+            yield Evaluated(stage="AFTER", subject="", metrics=after, step=state.best_step, best=True)
         output = Path(spec.output_dir)
         output.mkdir(parents=True, exist_ok=True)
         self._adapter.save(output)
@@ -205,9 +205,7 @@ class _Run:
     def _validate(self) -> Events:
         metrics = yield from self._evaluate(self._subject, self._held_out)
         best = self._state.note(metrics)
-        yield Evaluated(
-            stage="VALIDATION", subject=self._spec.job_id, metrics=metrics, step=self._state.step, best=best
-        )
+        yield Evaluated(stage="VALIDATION", subject="", metrics=metrics, step=self._state.step, best=best)
 
     def _plan(self) -> dict[str, object]:
         return {

@@ -12,14 +12,14 @@ import torch
 from pydantic import ValidationError
 
 from lyra_adapters_server.trainer.bases import Base, Bases
-from lyra_adapters_server.trainer.data import Row, encode_rows, make_batch, split_by_length
+from lyra_adapters_server.trainer.data import Row, encode_pairs, encode_rows, make_batch, split_by_length
 from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.trainer.events import Scored, TrainerEvent
 from lyra_adapters_server.trainer.heads import Head, probabilities
 from lyra_adapters_server.trainer.lora import Adapter, load_adapter
 from lyra_adapters_server.trainer.metrics import compute_metrics
 from lyra_adapters_server.trainer.prompt import PromptEncoder
-from lyra_adapters_server.trainer.spec import ScoreSpec
+from lyra_adapters_server.trainer.spec import ClassifySpec, ScoreSpec
 from lyra_adapters_server.types import LABELS, AdapterRef, Prompt
 
 PROMPT_FILE = "prompt.json"
@@ -66,7 +66,7 @@ def read_prompt(directory: Path) -> Prompt:
     """
     try:
         content = json.loads((directory / PROMPT_FILE).read_text(encoding="utf-8"))
-        return Prompt.model_validate(content["prompt"])
+        return Prompt.model_validate({key: content[key] for key in Prompt.model_fields})
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise TrainerError("ADAPTER_LOAD_FAILED", f"{directory.name}/{PROMPT_FILE} can't be read") from error
 
@@ -74,7 +74,7 @@ def read_prompt(directory: Path) -> Prompt:
 def write_prompt(directory: Path, encoder: PromptEncoder, max_length: int) -> None:
     """Writes prompt.json: the prompt, the label words' tokens and the length that premises were cut to."""
     content = {
-        "prompt": encoder.prompt.model_dump(mode="json"),
+        **encoder.prompt.model_dump(mode="json"),
         "label_token_ids": dict(zip(LABELS, encoder.label_token_ids, strict=True)),
         "max_length": max_length,
     }
@@ -111,3 +111,12 @@ def score(spec: ScoreSpec, bases: Bases) -> Iterator[TrainerEvent | None]:
     found = yield from score_rows(base, subject, rows)
     metrics = compute_metrics(found, [row.label for row in rows]) if rows else None
     yield Scored(metrics=metrics, probabilities=found, truncated=[row.truncated for row in rows])
+
+
+def classify(spec: ClassifySpec, bases: Bases) -> Iterator[TrainerEvent | None]:
+    """As `score`, for pairs whose label is not known: no metrics."""
+    base = bases.get(spec.subject.base_alias)
+    subject = open_subject(base, spec.subject)
+    rows = encode_pairs(spec.pairs, subject.encoder, min(spec.max_length, base.card.max_length))
+    found = yield from score_rows(base, subject, rows)
+    yield Scored(metrics=None, probabilities=found, truncated=[row.truncated for row in rows])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from lyra_adapters_server.types import AdapterRef, LoraConfig, Prompt, Sample, TrainingConfig, Value
+from lyra_adapters_server.types import AdapterRef, LoraConfig, Pair, Prompt, Sample, TrainingConfig, Value
 
 
 class BaseModelConfig(Value):
@@ -31,6 +31,9 @@ class WorkerConfig(Value):
     nice: int = 5
     # Converted models and digests are kept here.
     cache_dir: str
+    # As the server's settings of these names.
+    log_format: str = "auto"
+    log_level: str = "info"
 
 
 class TrainSpec(Value):
@@ -60,6 +63,14 @@ class ScoreSpec(Value):
     max_length: int = 512
 
 
+class ClassifySpec(Value):
+    """Label pairs with an adapter, or with the bare base."""
+
+    subject: AdapterRef
+    pairs: tuple[Pair, ...]
+    max_length: int = 512
+
+
 class LoadSpec(Value):
     """Load a base model and describe it."""
 
@@ -72,7 +83,7 @@ class CancelSpec(Value):
     target: int
 
 
-Method = Literal["load", "train", "score", "cancel"]
+Method = Literal["load", "train", "score", "classify", "cancel"]
 
 
 class Request(Value):

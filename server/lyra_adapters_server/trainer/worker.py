@@ -20,10 +20,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from lyra_adapters_server import logs
 from lyra_adapters_server.trainer.channel import LineChannel
 from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.trainer.events import Reply, RequestError, TrainerEvent
-from lyra_adapters_server.trainer.spec import CancelSpec, LoadSpec, Request, ScoreSpec, TrainSpec, WorkerConfig
+from lyra_adapters_server.trainer.spec import (
+    CancelSpec,
+    ClassifySpec,
+    LoadSpec,
+    Request,
+    ScoreSpec,
+    TrainSpec,
+    WorkerConfig,
+)
 
 LOG = logging.getLogger(__name__)
 
@@ -152,7 +161,7 @@ def _methods(config: WorkerConfig) -> dict[str, Callable[[dict[str, Any]], Work]
     from lyra_adapters_server.trainer.devices import keep_freed_memory, use_threads
     from lyra_adapters_server.trainer.events import BaseLoaded
     from lyra_adapters_server.trainer.loop import train
-    from lyra_adapters_server.trainer.score import score
+    from lyra_adapters_server.trainer.score import classify, score
 
     keep_freed_memory()
     LOG.info("%d threads", use_threads(config.threads))
@@ -165,6 +174,7 @@ def _methods(config: WorkerConfig) -> dict[str, Callable[[dict[str, Any]], Work]
         "load": lambda params: load(LoadSpec.model_validate(params)),
         "train": lambda params: train(TrainSpec.model_validate(params), bases),
         "score": lambda params: score(ScoreSpec.model_validate(params), bases),
+        "classify": lambda params: classify(ClassifySpec.model_validate(params), bases),
     }
 
 
@@ -175,7 +185,6 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     # Ctrl-C on the server's terminal reaches this process too; the server decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s trainer %(message)s")
     channel = LineChannel(socket.socket(fileno=options.fd))
     first: list[bytes] = []
     while not first and not channel.closed:
@@ -187,6 +196,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValidationError as error:
         LOG.error("the first line is not a configuration: %s", _fields(error))
         return 2
+    logs.configure(config.log_format, config.log_level, process="trainer")
     if config.nice and hasattr(os, "nice"):
         os.nice(config.nice)
     # The tokenizer's threads would only take turns with torch's.

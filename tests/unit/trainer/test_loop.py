@@ -112,7 +112,7 @@ def test_the_champion_is_scored_under_its_own_prompt(tiny_bases: Callable[[str],
     run(spec(tmp_path / "one"), bases)
     path = tmp_path / "one" / "prompt.json"
     content = json.loads(path.read_text())
-    content["prompt"] |= {"name": "older", "template": "Claim {hypothesis} Premise {premise} Answer"}
+    content |= {"name": "older", "template": "Claim {hypothesis} Premise {premise} Answer"}
     path.write_text(json.dumps(content))
     champion = AdapterRef(name="x_v1", base_alias="tiny", directory=str(tmp_path / "one"))
     scored: Any = next(filter(None, score(ScoreSpec(subject=champion, samples=samples(6)), bases)))
