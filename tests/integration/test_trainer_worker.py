@@ -57,9 +57,8 @@ def config(model_cache: Path) -> WorkerConfig:
 
 @pytest.fixture(scope="module")
 def trainer(config: WorkerConfig) -> Iterator[TrainerProcess]:
-    process = TrainerProcess(config)
-    yield process
-    process.stop()
+    with TrainerProcess(config) as process:
+        yield process
 
 
 def test_describes_a_base_model(trainer: TrainerProcess) -> None:
@@ -112,9 +111,8 @@ def test_a_second_job_equals_the_first_of_a_fresh_process(
     other = spec(tmp_path / "other", lora=LoraConfig(rank=4, target_modules=("k_proj", "up_proj")))
     trainer.result(trainer.ask("train", other))
     trainer.result(trainer.ask("train", spec(tmp_path / "second")))
-    fresh = TrainerProcess(config)
-    fresh.result(fresh.ask("train", spec(tmp_path / "fresh")))
-    fresh.stop()
+    with TrainerProcess(config) as fresh:
+        fresh.result(fresh.ask("train", spec(tmp_path / "fresh")))
     assert digest(tmp_path / "second") == digest(tmp_path / "fresh")
 
 
@@ -183,16 +181,16 @@ def test_a_child_starts_as_its_parent_and_may_only_grow(trainer: TrainerProcess,
 
 
 def test_ends_when_the_server_is_gone_and_ignores_ctrl_c(config: WorkerConfig, tmp_path: Path) -> None:
-    trainer = TrainerProcess(config)
-    trainer.result(trainer.ask("load", LoadSpec(base_alias="demo")))
-    trainer.process.send_signal(signal.SIGINT)
-    trainer.ask("train", spec(tmp_path / "a", training=TrainingConfig(epochs=50, patience=0)))
-    for reply in trainer.replies():
-        if reply.event is not None and reply.event.kind == "progress":
-            break
-    secret = Sample(id="1", premise="SECRET", hypothesis="SECRET", correct_label=Label.NEUTRAL)
-    trainer.ask("score", ScoreSpec(subject=BASE, samples=(secret,)))
-    log = trainer.stop()
-    assert trainer.process.returncode == 0
-    assert "request 2: train" in log
-    assert "SECRET" not in log
+    with TrainerProcess(config) as trainer:
+        trainer.result(trainer.ask("load", LoadSpec(base_alias="demo")))
+        trainer.process.send_signal(signal.SIGINT)
+        trainer.ask("train", spec(tmp_path / "a", training=TrainingConfig(epochs=50, patience=0)))
+        for reply in trainer.replies():
+            if reply.event is not None and reply.event.kind == "progress":
+                break
+        secret = Sample(id="1", premise="SECRET", hypothesis="SECRET", correct_label=Label.NEUTRAL)
+        trainer.ask("score", ScoreSpec(subject=BASE, samples=(secret,)))
+        log = trainer.stop()
+        assert trainer.process.returncode == 0
+        assert "request 2: train" in log
+        assert "SECRET" not in log

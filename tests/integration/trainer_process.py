@@ -28,6 +28,13 @@ class TrainerProcess:
         self._next = 1
         self.send_line(config.model_dump_json())
 
+    def __enter__(self) -> TrainerProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # A test that fails must not leave a process behind: its noise would hide the failure.
+        self.stop()
+
     def send_line(self, line: str) -> None:
         self.socket.sendall(line.encode() + b"\n")
 
