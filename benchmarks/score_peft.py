@@ -2,7 +2,8 @@
 
     python benchmarks/score_peft.py ROWS.jsonl --base DIRECTORY_OR_ID [--adapter DIRECTORY] [--prompt prompt.json]
 
-Prints one JSON object: rows, accuracy, macro_f1, brier, confusion (rows: correct, columns: predicted), predictions.
+Prints one JSON object: rows, accuracy, macro_f1, brier, confusion (rows: correct, columns: predicted), predictions,
+probabilities.
 Without --adapter the bare base is scored, under the prompt that --prompt names.
 """
 
@@ -68,6 +69,7 @@ def scores(rows: list[dict[str, Any]], probabilities: torch.Tensor) -> dict[str,
         "brier": float((errors**2).sum(dim=1).mean()),
         "confusion": confusion,
         "predictions": [LABELS[i] for i in predicted.tolist()],
+        "probabilities": [[round(p, 6) for p in row] for row in probabilities.tolist()],
     }
 
 

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from lyra_adapters.v1 import adapter_service_pb2 as pb
 from server_process import ServerProcess
 from train_requests import train_request
-
-from lyra_adapters.v1 import adapter_service_pb2 as pb
 
 CALLS = 500
 LIMIT_MS = 50.0
