@@ -52,7 +52,9 @@ def digest(directory: Path) -> str:
 
 @pytest.fixture(scope="module")
 def config(model_cache: Path) -> WorkerConfig:
-    return WorkerConfig(bases=(BaseModelConfig(alias="demo", source="demo"),), cache_dir=str(model_cache))
+    # One thread: two that wait for each other are many times slower as soon as something else wants the cores.
+    base = BaseModelConfig(alias="demo", source="demo")
+    return WorkerConfig(bases=(base,), threads=1, cache_dir=str(model_cache))
 
 
 @pytest.fixture(scope="module")
