@@ -20,9 +20,9 @@ SERVICE = "lyra_adapters.v1.AdapterService"
 # A request has up to 16 MiB of samples; the rest is room for ids and framing. gRPC's own limit is 4 MiB.
 MAX_MESSAGE_BYTES = 20 * 1024 * 1024
 
-# Only UNAVAILABLE (nothing was done, or nothing that matters) and only calls that change nothing. Streams and calls
+# Only UNAVAILABLE (nothing was done, or nothing that matters) and only calls that may be repeated. Streams and calls
 # that move a pointer are not in it: the first are resumed by the client, the second are the caller's to repeat.
-RETRIED = ("Status", "List", "ListJobs", "Classify")
+RETRIED = ("Status", "List", "ListJobs", "Classify", "RecordFeedback", "ListFeedback")
 SERVICE_CONFIG = {
     "methodConfig": [
         {

@@ -5,12 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from lyra_adapters import convert
 from lyra_adapters.models.base import Model
+from lyra_adapters.models.feedback import FeedbackSummary, RecordedReview
 from lyra_adapters.models.samples import FeedbackSource, Pair, Review, Sample
-from lyra_adapters.models.service import Classifications, FeedbackReceipt, Job, JobState, ServiceStatus
+from lyra_adapters.models.service import Classifications, Job, JobState, ServiceStatus
 from lyra_adapters.models.training import Activation, ConflictPolicy, LoraConfig, TrainingConfig, TriggerPolicy
 from lyra_adapters.models.versions import AdapterVersion, DownloadFormat, Page, PointerChange, PointerMove, VersionState
 from lyra_adapters.v1 import adapter_service_pb2 as pb
@@ -203,11 +205,57 @@ def classify(pairs: Iterable[PairLike], *, adapter: str, version: str, base_mode
     return Call("Classify", request, lambda answer: convert.decode(Classifications, answer))
 
 
-def record_feedback(reviews: Iterable[ReviewLike], *, actor: str) -> Call[FeedbackReceipt]:
-    """Stores reviews."""
-    request = pb.RecordFeedbackRequest(actor=actor)
-    request.reviews.extend(_each(Review, reviews, "reviews"))
-    return Call("RecordFeedback", request, lambda answer: convert.decode(FeedbackReceipt, answer))
+def reviews(values: Iterable[ReviewLike]) -> list[Any]:
+    """The messages of reviews; feedback_pages.py makes calls of them."""
+    return _each(Review, values, "reviews")
+
+
+def feedback(
+    *,
+    task_ids: Iterable[str],
+    domains: Iterable[str],
+    reviewed_after: datetime | None,
+    reviewed_before: datetime | None,
+    used_by: str,
+    not_used_by: str,
+    page_size: int = 0,
+    page_token: str = "",
+) -> Call[Page[RecordedReview]]:
+    """One page of recorded reviews."""
+    source = FeedbackSource(
+        task_ids=tuple(task_ids),
+        domains=tuple(domains),
+        reviewed_after=reviewed_after,
+        reviewed_before=reviewed_before,
+    )
+    filters = _one(FeedbackSource, source, "feedback")
+    request = pb.ListFeedbackRequest(
+        task_ids=filters.task_ids,
+        domains=filters.domains,
+        used_by=used_by,
+        not_used_by=not_used_by,
+        page_size=page_size,
+        page_token=page_token,
+    )
+    for field in ("reviewed_after", "reviewed_before"):
+        if filters.HasField(field):
+            getattr(request, field).CopyFrom(getattr(filters, field))
+
+    def read(answer: pb.ListFeedbackResponse) -> Page[RecordedReview]:
+        return Page(
+            items=tuple(convert.decode(RecordedReview, review) for review in answer.reviews),
+            next_page_token=answer.next_page_token,
+            total_size=answer.total_size,
+        )
+
+    return Call("ListFeedback", request, read)
+
+
+def feedback_summary(**filters: Any) -> Call[FeedbackSummary]:
+    """Counts of recorded reviews; filters as `feedback`."""
+    request = feedback(**filters, page_size=1).request
+    request.include_summary = True
+    return Call("ListFeedback", request, lambda answer: convert.decode(FeedbackSummary, answer.summary))
 
 
 def download(adapter: str, *, version: str, format: DownloadFormat | str | None) -> pb.DownloadRequest:

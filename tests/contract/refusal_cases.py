@@ -6,6 +6,7 @@ Each case is in the proto's JSON form, which grpcurl takes as it is and the clie
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 GOOD_ROW = {"premise": "p", "hypothesis": "h", "correct_label": "LABEL_SUPPORTS"}
@@ -82,6 +83,19 @@ CASES = [
     train("base not allowed", "BASE_MODEL_NOT_ALLOWED", "tiny", code="PERMISSION_DENIED", base_model="gpt-x"),
     train("too few rows", "NOT_ENOUGH_SAMPLES", "have 1 of 50", code="FAILED_PRECONDITION"),
     train("unknown parent", "VERSION_NOT_FOUND", "no_such_v1", code="NOT_FOUND", continue_from="no_such_v1", trigger={"force": True}),
+    Case("no feedback matches", "Train", {"feedback": {"task_ids": ["nobody"]}}, "FAILED_PRECONDITION", "NOT_ENOUGH_SAMPLES", "have 0 of 50"),
+    Case(
+        "times the wrong way round", "Train", {"feedback": {"reviewed_after": "2026-01-02T00:00:00Z", "reviewed_before": "2026-01-01T00:00:00Z"}},
+        "INVALID_ARGUMENT", "feedback.reviewed_before", "later than feedback.reviewed_after",
+        client={"feedback": {"reviewed_after": datetime(2026, 1, 2, tzinfo=UTC), "reviewed_before": datetime(2026, 1, 1, tzinfo=UTC)}},
+    ),
+    Case("no reviews", "RecordFeedback", {"reviews": []}, "INVALID_ARGUMENT", "reviews", "1 to 5,000"),
+    Case(
+        "empty premise in a review", "RecordFeedback", {"reviews": [{"sample": GOOD_ROW}, {"sample": {**GOOD_ROW, "premise": ""}}]},
+        "INVALID_ARGUMENT", "reviews[1].sample.premise", "1 to 20,000",
+    ),
+    Case("no user of feedback", "ListFeedback", {"used_by": "Nobody"}, "INVALID_ARGUMENT", "used_by", "user_feedback_v3"),
+    Case("foreign feedback page", "ListFeedback", {"page_token": "x"}, "INVALID_ARGUMENT", "page_token", "next_page_token"),
     Case("foreign page token", "List", {"page_token": "bm9uc2Vuc2U"}, "INVALID_ARGUMENT", "page_token", "next_page_token"),
     Case("negative page", "List", {"page_size": -1}, "INVALID_ARGUMENT", "page_size", "negative"),
     Case("bad name in a list", "List", {"adapter": "A"}, "INVALID_ARGUMENT", "adapter", "[a-z]"),

@@ -160,11 +160,35 @@ def test_using_a_version(client: AdapterClient, fake: FakeAdapterServer) -> None
     receipt = client.record_feedback([{"sample": SAMPLE, "task_id": "t"}], actor="ana")
     assert (receipt.stored, len(receipt.ids)) == (1, 1)
     assert fake.requests("RecordFeedback")[0].reviews[0].task_id == "t"
+    assert [found.review.task_id for found in client.feedback(task_ids=["t"])] == ["t"]
+    assert client.list_feedback(task_ids=["other"]).total_size == 0
+    assert client.feedback_summary(used_by="user_feedback_v1").reviews == 1
+    assert fake.requests("ListFeedback")[-1].used_by == "user_feedback_v1"
 
 
-@pytest.mark.parametrize("call", ["status", "list", "list_jobs"])
+def test_many_reviews_go_in_pages_and_errors_name_the_callers_places(
+    client: AdapterClient, fake: FakeAdapterServer
+) -> None:
+    row = {"premise": "p", "hypothesis": "h", "correct_label": "SUPPORTS"}
+    reviews = [{"sample": {**row, "id": str(n)}} for n in range(2_500)]
+    receipt = client.record_feedback(reviews)
+    assert (receipt.stored, receipt.ids) == (2_500, tuple(str(n) for n in range(2_500)))
+    assert [len(request.reviews) for request in fake.requests("RecordFeedback")] == [1000, 1000, 500]
+    assert client.record_feedback(reviews).unchanged == 2_500
+    assert sum(1 for _ in client.feedback(page_size=1000)) == 2_500
+    long = [{"sample": {**row, "id": str(n), "premise": "x" * 20_000}} for n in range(1_000)]
+    assert client.record_feedback(long).revised == 1_000
+    assert max(request.ByteSize() for request in fake.requests("RecordFeedback")) < 9 * 2**20
+    before = len(fake.requests("RecordFeedback"))
+    with pytest.raises(errors.InvalidArgument) as refused:
+        client.record_feedback([*reviews, {"sample": {**row, "premise": 3}}])
+    assert refused.value.violations[0].field == "reviews[2500].sample.premise"
+    assert len(fake.requests("RecordFeedback")) == before
+
+
+@pytest.mark.parametrize("call", ["status", "list", "list_jobs", "list_feedback"])
 def test_calls_that_change_nothing_are_retried(client: AdapterClient, fake: FakeAdapterServer, call: str) -> None:
-    rpc = {"status": "Status", "list": "List", "list_jobs": "ListJobs"}[call]
+    rpc = {"status": "Status", "list": "List", "list_jobs": "ListJobs", "list_feedback": "ListFeedback"}[call]
     fake.fail_next(rpc, grpc.StatusCode.UNAVAILABLE, times=2)
     getattr(client, call)()
     assert len(fake.requests(rpc)) == 3

@@ -18,6 +18,7 @@ from lyra_adapters.models.events import (
     Unknown,
     Warning,
 )
+from lyra_adapters.models.feedback import FeedbackCount, FeedbackSummary, RecordedReview
 from lyra_adapters.models.samples import FeedbackSource, Label, Pair, Review, Sample
 from lyra_adapters.models.scores import Confusion, ConfusionRow, Metrics, Verdict, VerdictOutcome
 from lyra_adapters.models.service import (
@@ -65,8 +66,10 @@ __all__ = [
     "EvaluationStage",
     "Event",
     "Failed",
+    "FeedbackCount",
     "FeedbackReceipt",
     "FeedbackSource",
+    "FeedbackSummary",
     "FileInfo",
     "Heartbeat",
     "Job",
@@ -83,6 +86,7 @@ __all__ = [
     "Progress",
     "Published",
     "Queued",
+    "RecordedReview",
     "Resumed",
     "Review",
     "Sample",

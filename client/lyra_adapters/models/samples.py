@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
 from lyra_adapters.models.base import Model, Word
 
 
 class Label(Word):
-    """The relation of a premise to a hypothesis. `Label("supports")` and `Label("LABEL_SUPPORTS")` work too."""
+    """The relation of a premise to a hypothesis.
+
+    `Label("supports")` and `Label("LABEL_SUPPORTS")` work too, and so do the words that models and data sets use:
+    `entailment`, `contradicts`, `not enough info`, ….
+    """
 
     SUPPORTS = "SUPPORTS"
     REFUTES = "REFUTES"
     NEUTRAL = "NEUTRAL"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        found = super()._missing_(value)
+        if found is None and isinstance(value, str):
+            found = cls.__members__.get(_SPELLINGS.get(re.sub(r"[\s_-]+", " ", value.strip().lower()), ""))
+        return found
+
+
+_SPELLINGS = {
+    **dict.fromkeys(("support", "supported", "entailment", "entails", "entailed"), "SUPPORTS"),
+    **dict.fromkeys(("refute", "refuted", "contradiction", "contradicts", "contradict", "contradicted"), "REFUTES"),
+    **dict.fromkeys(("not enough info", "not enough information", "nei"), "NEUTRAL"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +94,7 @@ class FeedbackSource(Model):
         domains: Only feedback of these domains.
         reviewed_after: Only feedback reviewed at or after this time.
         reviewed_before: Only feedback reviewed before this time.
-        only_new: Only feedback that no version under the adapter's name was trained on.
+        only_new: Only feedback that no version under the adapter's name has used.
     """
 
     task_ids: tuple[str, ...] = ()

@@ -124,7 +124,8 @@ class TrainingDue(Model):
         need_samples: Samples needed.
         have_error_rate: Share of reviewed predictions that were wrong; None where no row has an original label.
         need_error_rate: Share needed.
-        explanation: The answer in words.
+        explanation: The answer in words, condition by condition.
+        new_samples: Of `have_samples`, those that no version under this name has used.
     """
 
     due: bool = False
@@ -133,6 +134,7 @@ class TrainingDue(Model):
     have_error_rate: float | None = None
     need_error_rate: float = 0.0
     explanation: str = ""
+    new_samples: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,7 @@ class FakeAdapterServer:
         self.versions: list[AdapterVersion] = []
         self.pointers = Pointers()
         self.files: dict[str, dict[str, bytes]] = {}
+        self.reviews: dict[str, pb.Review] = {}
         self.token: str | None = None
         self._port = port
         self._credentials = credentials

@@ -195,13 +195,38 @@ class FakeServicer(AdapterServiceServicer):
         self, request: pb.RecordFeedbackRequest, context: Context
     ) -> pb.RecordFeedbackResponse:
         def record() -> pb.RecordFeedbackResponse:
-            ids = [
-                review.sample.id or hashlib.sha256(review.sample.SerializeToString()).hexdigest()[:16]
-                for review in request.reviews
-            ]
-            return pb.RecordFeedbackResponse(stored=len(ids), ids=ids)
+            answer = pb.RecordFeedbackResponse()
+            for review in request.reviews:
+                id_ = review.sample.id or hashlib.sha256(review.sample.SerializeToString()).hexdigest()[:16]
+                before = self._fake.reviews.get(id_)
+                answer.ids.append(id_)
+                answer.stored += before is None
+                answer.unchanged += before == review
+                answer.revised += before not in (None, review)
+                self._fake.reviews[id_] = review
+            return answer
 
         return self._answer("RecordFeedback", request, context, record)
+
+    def ListFeedback(  # noqa: N802, D102
+        self, request: pb.ListFeedbackRequest, context: Context
+    ) -> pb.ListFeedbackResponse:
+        def listing() -> pb.ListFeedbackResponse:
+            found = [
+                (id_, review)
+                for id_, review in reversed(self._fake.reviews.items())
+                if (not request.task_ids or review.task_id in request.task_ids)
+                and (not request.domains or review.domain in request.domains)
+            ]
+            start, end, token = _page(request, len(found))
+            answer = pb.ListFeedbackResponse(next_page_token=token, total_size=len(found))
+            for id_, review in found[start:end]:
+                answer.reviews.add(review=review, revision=1).review.sample.id = id_
+            if request.include_summary:
+                answer.summary.reviews = answer.summary.revisions = answer.summary.samples = len(found)
+            return answer
+
+        return self._answer("ListFeedback", request, context, listing)
 
     def WatchAdapter(  # noqa: N802, D102
         self, request: pb.WatchAdapterRequest, context: Context

@@ -799,20 +799,22 @@ class AdapterStatus(_message.Message):
     def __init__(self, adapter: _Optional[str] = ..., active: _Optional[str] = ..., pointer_revision: _Optional[int] = ..., change_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., versions: _Optional[int] = ..., training_due: _Optional[_Union[TrainingDue, _Mapping]] = ...) -> None: ...
 
 class TrainingDue(_message.Message):
-    __slots__ = ("due", "have_samples", "need_samples", "have_error_rate", "need_error_rate", "explanation")
+    __slots__ = ("due", "have_samples", "need_samples", "have_error_rate", "need_error_rate", "explanation", "new_samples")
     DUE_FIELD_NUMBER: _ClassVar[int]
     HAVE_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     NEED_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     HAVE_ERROR_RATE_FIELD_NUMBER: _ClassVar[int]
     NEED_ERROR_RATE_FIELD_NUMBER: _ClassVar[int]
     EXPLANATION_FIELD_NUMBER: _ClassVar[int]
+    NEW_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     due: bool
     have_samples: int
     need_samples: int
     have_error_rate: float
     need_error_rate: float
     explanation: str
-    def __init__(self, due: bool = ..., have_samples: _Optional[int] = ..., need_samples: _Optional[int] = ..., have_error_rate: _Optional[float] = ..., need_error_rate: _Optional[float] = ..., explanation: _Optional[str] = ...) -> None: ...
+    new_samples: int
+    def __init__(self, due: bool = ..., have_samples: _Optional[int] = ..., need_samples: _Optional[int] = ..., have_error_rate: _Optional[float] = ..., need_error_rate: _Optional[float] = ..., explanation: _Optional[str] = ..., new_samples: _Optional[int] = ...) -> None: ...
 
 class ClassifyRequest(_message.Message):
     __slots__ = ("adapter", "version", "pairs", "base_model")
@@ -895,6 +897,90 @@ class RecordFeedbackResponse(_message.Message):
     revised: int
     ids: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, stored: _Optional[int] = ..., unchanged: _Optional[int] = ..., revised: _Optional[int] = ..., ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ListFeedbackRequest(_message.Message):
+    __slots__ = ("task_ids", "domains", "reviewed_after", "reviewed_before", "used_by", "not_used_by", "page_size", "page_token", "include_summary")
+    TASK_IDS_FIELD_NUMBER: _ClassVar[int]
+    DOMAINS_FIELD_NUMBER: _ClassVar[int]
+    REVIEWED_AFTER_FIELD_NUMBER: _ClassVar[int]
+    REVIEWED_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    USED_BY_FIELD_NUMBER: _ClassVar[int]
+    NOT_USED_BY_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    task_ids: _containers.RepeatedScalarFieldContainer[str]
+    domains: _containers.RepeatedScalarFieldContainer[str]
+    reviewed_after: _timestamp_pb2.Timestamp
+    reviewed_before: _timestamp_pb2.Timestamp
+    used_by: str
+    not_used_by: str
+    page_size: int
+    page_token: str
+    include_summary: bool
+    def __init__(self, task_ids: _Optional[_Iterable[str]] = ..., domains: _Optional[_Iterable[str]] = ..., reviewed_after: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., reviewed_before: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., used_by: _Optional[str] = ..., not_used_by: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., include_summary: bool = ...) -> None: ...
+
+class ListFeedbackResponse(_message.Message):
+    __slots__ = ("reviews", "next_page_token", "total_size", "summary")
+    REVIEWS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_SIZE_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    reviews: _containers.RepeatedCompositeFieldContainer[RecordedReview]
+    next_page_token: str
+    total_size: int
+    summary: FeedbackSummary
+    def __init__(self, reviews: _Optional[_Iterable[_Union[RecordedReview, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ..., summary: _Optional[_Union[FeedbackSummary, _Mapping]] = ...) -> None: ...
+
+class RecordedReview(_message.Message):
+    __slots__ = ("review", "revision", "actor", "record_time", "used_by", "superseded")
+    REVIEW_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    RECORD_TIME_FIELD_NUMBER: _ClassVar[int]
+    USED_BY_FIELD_NUMBER: _ClassVar[int]
+    SUPERSEDED_FIELD_NUMBER: _ClassVar[int]
+    review: Review
+    revision: int
+    actor: str
+    record_time: _timestamp_pb2.Timestamp
+    used_by: _containers.RepeatedScalarFieldContainer[str]
+    superseded: bool
+    def __init__(self, review: _Optional[_Union[Review, _Mapping]] = ..., revision: _Optional[int] = ..., actor: _Optional[str] = ..., record_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., used_by: _Optional[_Iterable[str]] = ..., superseded: bool = ...) -> None: ...
+
+class FeedbackSummary(_message.Message):
+    __slots__ = ("reviews", "revisions", "samples", "corrections", "confirmations", "labels", "tasks", "domains", "versions", "first_review_time", "last_review_time")
+    REVIEWS_FIELD_NUMBER: _ClassVar[int]
+    REVISIONS_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    CORRECTIONS_FIELD_NUMBER: _ClassVar[int]
+    CONFIRMATIONS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    DOMAINS_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_REVIEW_TIME_FIELD_NUMBER: _ClassVar[int]
+    LAST_REVIEW_TIME_FIELD_NUMBER: _ClassVar[int]
+    reviews: int
+    revisions: int
+    samples: int
+    corrections: int
+    confirmations: int
+    labels: _containers.RepeatedCompositeFieldContainer[FeedbackCount]
+    tasks: _containers.RepeatedCompositeFieldContainer[FeedbackCount]
+    domains: _containers.RepeatedCompositeFieldContainer[FeedbackCount]
+    versions: _containers.RepeatedCompositeFieldContainer[FeedbackCount]
+    first_review_time: _timestamp_pb2.Timestamp
+    last_review_time: _timestamp_pb2.Timestamp
+    def __init__(self, reviews: _Optional[int] = ..., revisions: _Optional[int] = ..., samples: _Optional[int] = ..., corrections: _Optional[int] = ..., confirmations: _Optional[int] = ..., labels: _Optional[_Iterable[_Union[FeedbackCount, _Mapping]]] = ..., tasks: _Optional[_Iterable[_Union[FeedbackCount, _Mapping]]] = ..., domains: _Optional[_Iterable[_Union[FeedbackCount, _Mapping]]] = ..., versions: _Optional[_Iterable[_Union[FeedbackCount, _Mapping]]] = ..., first_review_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_review_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class FeedbackCount(_message.Message):
+    __slots__ = ("name", "count")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    count: int
+    def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
 
 class DownloadRequest(_message.Message):
     __slots__ = ("adapter", "version", "format")

@@ -85,6 +85,11 @@ class AdapterServiceStub(object):
                 request_serializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.RecordFeedbackRequest.SerializeToString,
                 response_deserializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.RecordFeedbackResponse.FromString,
                 _registered_method=True)
+        self.ListFeedback = channel.unary_unary(
+                '/lyra_adapters.v1.AdapterService/ListFeedback',
+                request_serializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.ListFeedbackRequest.SerializeToString,
+                response_deserializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.ListFeedbackResponse.FromString,
+                _registered_method=True)
         self.WatchAdapter = channel.unary_stream(
                 '/lyra_adapters.v1.AdapterService/WatchAdapter',
                 request_serializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.WatchAdapterRequest.SerializeToString,
@@ -196,10 +201,21 @@ class AdapterServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RecordFeedback(self, request, context):
-        """Stores reviewed predictions for later training. Same id and same content: nothing happens. Same id with another
-        label: a new revision. An empty id becomes a digest of task and pair.
+        """Stores reviewed predictions for later training, all of them or none. Same id and same content: nothing happens,
+        so a call may be repeated. Same id with another label (or other content): a new revision. An empty id becomes a
+        digest of task and pair.
 
         Errors: INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFeedback(self, request, context):
+        """Lists recorded reviews, the newest revision of each, newest first, and which versions used them. The answer holds
+        users' texts.
+
+        Errors: INVALID_ARGUMENT (as List).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -275,6 +291,11 @@ def add_AdapterServiceServicer_to_server(servicer, server):
                     servicer.RecordFeedback,
                     request_deserializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.RecordFeedbackRequest.FromString,
                     response_serializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.RecordFeedbackResponse.SerializeToString,
+            ),
+            'ListFeedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFeedback,
+                    request_deserializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.ListFeedbackRequest.FromString,
+                    response_serializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.ListFeedbackResponse.SerializeToString,
             ),
             'WatchAdapter': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchAdapter,
@@ -558,6 +579,33 @@ class AdapterService(object):
             '/lyra_adapters.v1.AdapterService/RecordFeedback',
             lyra__adapters_dot_v1_dot_adapter__service__pb2.RecordFeedbackRequest.SerializeToString,
             lyra__adapters_dot_v1_dot_adapter__service__pb2.RecordFeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFeedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lyra_adapters.v1.AdapterService/ListFeedback',
+            lyra__adapters_dot_v1_dot_adapter__service__pb2.ListFeedbackRequest.SerializeToString,
+            lyra__adapters_dot_v1_dot_adapter__service__pb2.ListFeedbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -133,10 +133,21 @@ class AdapterServiceStub:
         lyra_adapters.v1.adapter_service_pb2.RecordFeedbackRequest,
         lyra_adapters.v1.adapter_service_pb2.RecordFeedbackResponse,
     ]
-    """Stores reviewed predictions for later training. Same id and same content: nothing happens. Same id with another
-    label: a new revision. An empty id becomes a digest of task and pair.
+    """Stores reviewed predictions for later training, all of them or none. Same id and same content: nothing happens,
+    so a call may be repeated. Same id with another label (or other content): a new revision. An empty id becomes a
+    digest of task and pair.
 
     Errors: INVALID_ARGUMENT.
+    """
+
+    ListFeedback: grpc.UnaryUnaryMultiCallable[
+        lyra_adapters.v1.adapter_service_pb2.ListFeedbackRequest,
+        lyra_adapters.v1.adapter_service_pb2.ListFeedbackResponse,
+    ]
+    """Lists recorded reviews, the newest revision of each, newest first, and which versions used them. The answer holds
+    users' texts.
+
+    Errors: INVALID_ARGUMENT (as List).
     """
 
     WatchAdapter: grpc.UnaryStreamMultiCallable[
@@ -258,10 +269,21 @@ class AdapterServiceAsyncStub:
         lyra_adapters.v1.adapter_service_pb2.RecordFeedbackRequest,
         lyra_adapters.v1.adapter_service_pb2.RecordFeedbackResponse,
     ]
-    """Stores reviewed predictions for later training. Same id and same content: nothing happens. Same id with another
-    label: a new revision. An empty id becomes a digest of task and pair.
+    """Stores reviewed predictions for later training, all of them or none. Same id and same content: nothing happens,
+    so a call may be repeated. Same id with another label (or other content): a new revision. An empty id becomes a
+    digest of task and pair.
 
     Errors: INVALID_ARGUMENT.
+    """
+
+    ListFeedback: grpc.aio.UnaryUnaryMultiCallable[
+        lyra_adapters.v1.adapter_service_pb2.ListFeedbackRequest,
+        lyra_adapters.v1.adapter_service_pb2.ListFeedbackResponse,
+    ]
+    """Lists recorded reviews, the newest revision of each, newest first, and which versions used them. The answer holds
+    users' texts.
+
+    Errors: INVALID_ARGUMENT (as List).
     """
 
     WatchAdapter: grpc.aio.UnaryStreamMultiCallable[
@@ -403,10 +425,23 @@ class AdapterServiceServicer(metaclass=abc.ABCMeta):
         request: lyra_adapters.v1.adapter_service_pb2.RecordFeedbackRequest,
         context: _ServicerContext,
     ) -> typing.Union[lyra_adapters.v1.adapter_service_pb2.RecordFeedbackResponse, collections.abc.Awaitable[lyra_adapters.v1.adapter_service_pb2.RecordFeedbackResponse]]:
-        """Stores reviewed predictions for later training. Same id and same content: nothing happens. Same id with another
-        label: a new revision. An empty id becomes a digest of task and pair.
+        """Stores reviewed predictions for later training, all of them or none. Same id and same content: nothing happens,
+        so a call may be repeated. Same id with another label (or other content): a new revision. An empty id becomes a
+        digest of task and pair.
 
         Errors: INVALID_ARGUMENT.
+        """
+
+    @abc.abstractmethod
+    def ListFeedback(
+        self,
+        request: lyra_adapters.v1.adapter_service_pb2.ListFeedbackRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lyra_adapters.v1.adapter_service_pb2.ListFeedbackResponse, collections.abc.Awaitable[lyra_adapters.v1.adapter_service_pb2.ListFeedbackResponse]]:
+        """Lists recorded reviews, the newest revision of each, newest first, and which versions used them. The answer holds
+        users' texts.
+
+        Errors: INVALID_ARGUMENT (as List).
         """
 
     @abc.abstractmethod

@@ -53,8 +53,16 @@ def _contradiction(samples: Sequence[Sample], index: int, other: int) -> Violati
     )
 
 
-def _with_id(sample: Sample) -> Sample:
-    if sample.id:
-        return sample
+def pair_digest(sample: Sample) -> str:
+    """Digest of the pair as merging compares it."""
     pair = f"{normalized(sample.premise)}\0{normalized(sample.hypothesis)}"
-    return sample.model_copy(update={"id": hashlib.sha256(pair.encode()).hexdigest()[:16]})
+    return hashlib.sha256(pair.encode()).hexdigest()[:32]
+
+
+def content_digest(sample: Sample, pair: str = "") -> str:
+    """Digest of the pair and its label: what a version learns from a row. `pair` saves making its digest again."""
+    return hashlib.sha256(f"{pair or pair_digest(sample)}\0{sample.correct_label}".encode()).hexdigest()[:32]
+
+
+def _with_id(sample: Sample) -> Sample:
+    return sample if sample.id else sample.model_copy(update={"id": pair_digest(sample)[:16]})

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection
 
 from lyra_adapters_server.errors import Kind, Refusal, Violation, invalid
-from lyra_adapters_server.feedback.due import Trigger, check_due
+from lyra_adapters_server.feedback.due import Trigger, check_any, check_due
 from lyra_adapters_server.feedback.merge import Merged, merge
+from lyra_adapters_server.feedback.selection import MAX_SAMPLE_BYTES, MAX_SAMPLES, FeedbackSource, select_feedback
 from lyra_adapters_server.feedback.split import clusters, split
 from lyra_adapters_server.registry.names import parse_full_name
 from lyra_adapters_server.storage import jobs as store
@@ -35,7 +37,8 @@ class NewJob:
     base_alias: str
     activation: str
     continue_from: str
-    samples: tuple[Sample, ...]
+    # What to train on: rows sent with the request, or which recorded reviews.
+    samples: tuple[Sample, ...] | FeedbackSource
     lora: LoraConfig
     training: TrainingConfig
     trigger: Trigger
@@ -57,15 +60,18 @@ def same_request(job: JobRecord, digest: str) -> JobRecord:
 
 async def accept(database: Database, new: NewJob) -> tuple[JobRecord, bool]:
     """Stores the job, or finds the one that the same request created before; True if it is new. Raises Refusal."""
-    merged = merge(new.samples, keep_newest=new.keep_newest)
-    return await database.write(lambda connection: _store(connection, new, merged))
+    # Rows that came with the request are merged before the transaction, so that it stays short.
+    sent = None if isinstance(new.samples, FeedbackSource) else merge(new.samples, keep_newest=new.keep_newest)
+    return await database.write(lambda connection: _store(connection, new, sent))
 
 
-def _store(connection: Connection, new: NewJob, merged: Merged) -> tuple[JobRecord, bool]:
+def _store(connection: Connection, new: NewJob, sent: Merged | None) -> tuple[JobRecord, bool]:
     if new.request_id is not None:
         earlier = store.find_request(connection, new.principal, new.request_id)
         if earlier is not None:
             return same_request(earlier, new.request_digest), False
+    # Only now: a retry gets the job of the first call, whatever was recorded since.
+    merged, left_out = (sent, 0) if sent else _recorded(connection, new)
     new_domain = bool(new.domain) and new.domain not in store.known_domains(connection, new.adapter)
     check_due(merged.samples, new.trigger, new_domain=new_domain)
     _check_parent(connection, new)
@@ -77,7 +83,7 @@ def _store(connection: Connection, new: NewJob, merged: Merged) -> tuple[JobReco
         raise invalid(
             [
                 Violation(
-                    "samples",
+                    "feedback" if isinstance(new.samples, FeedbackSource) else "samples",
                     f"every one of the {len(merged.samples)} rows belongs to a document held out under "
                     f"{new.adapter} before, so there is nothing to train on; send rows of other documents",
                 )
@@ -121,8 +127,29 @@ def _store(connection: Connection, new: NewJob, merged: Merged) -> tuple[JobReco
         "merged_duplicates": merged.merged_duplicates,
         "dropped_conflicts": merged.dropped_conflicts,
     }
-    job, _ = store.record(connection, job_id, job.fencing_token, job.create_time, [("queued", queued)])
+    events: list[tuple[str, dict[str, Any]]] = [("queued", queued)]
+    if left_out:
+        events.append(("warning", _left_out(left_out)))
+    job, _ = store.record(connection, job_id, job.fencing_token, job.create_time, events)
     return job, True
+
+
+def _recorded(connection: Connection, new: NewJob) -> tuple[Merged, int]:
+    """The recorded reviews that the request means, merged, and how many were too many. Raises Refusal if none."""
+    assert isinstance(new.samples, FeedbackSource)
+    selected = select_feedback(connection, new.samples, new.adapter)
+    check_any(selected.samples, new.trigger)
+    # Of reviews of the same pair the newest counts: that is what a history means.
+    return merge(selected.samples, keep_newest=True), selected.left_out
+
+
+def _left_out(count: int) -> dict[str, str]:
+    return {
+        "reason": "OLDEST_LEFT_OUT",
+        "message": f"The {count:,} oldest reviews were left out: at most {MAX_SAMPLES:,} rows and "
+        f"{MAX_SAMPLE_BYTES // 2**20} MiB are trained on at a time. Narrow feedback by task, domain or time to choose "
+        "others.",
+    }
 
 
 def _check_parent(connection: Connection, new: NewJob) -> None:

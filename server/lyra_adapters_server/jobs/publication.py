@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from lyra_adapters_server.executors.base import Executor
+from lyra_adapters_server.feedback.uses import uses_of
 from lyra_adapters_server.jobs.champion import Champion, find_champion
 from lyra_adapters_server.registry import pointer as pointers
 from lyra_adapters_server.registry.card import CardFacts
@@ -26,6 +27,7 @@ from lyra_adapters_server.registry.publish import PublishedFiles, publish_files
 from lyra_adapters_server.storage import jobs as job_store
 from lyra_adapters_server.storage import versions as store
 from lyra_adapters_server.storage.database import Database, now_us
+from lyra_adapters_server.storage.feedback import SampleUse, remember_uses
 from lyra_adapters_server.storage.jobs import JobRecord
 from lyra_adapters_server.storage.versions import VersionRecord
 from lyra_adapters_server.trainer.events import Trained
@@ -65,6 +67,7 @@ class Publisher:
         between, the verdict is given again, against what is in force then.
         """
         number = await self._database.write(lambda connection: store.reserve_number(connection, job.adapter))
+        uses = await asyncio.to_thread(uses_of, spec.training_samples, spec.validation_samples)
         while True:
             against = await self._current(job, spec, against)
             judgement = judge(against.metrics, trained.metrics_after)
@@ -82,6 +85,7 @@ class Publisher:
                         number=number,
                         files=files,
                         base=base,
+                        uses=uses,
                     )
                 )
             except PointerMoved:
@@ -164,6 +168,7 @@ class Publisher:
         number: int,
         files: PublishedFiles,
         base: BaseCard,
+        uses: list[SampleUse],
     ) -> None:
         """Row and pointer in one transaction. Raises PointerMoved, CancelledByCaller, LeaseLost."""
         held_job, _ = job_store.record(connection, job.job_id, job.fencing_token, now_us(), [])
@@ -209,6 +214,7 @@ class Publisher:
                 "size_bytes": files.size_bytes,
             },
         )
+        remember_uses(connection, job.adapter, number, uses)
         if activated:
             asked = Asked(principal=job.principal, actor=job.actor, reason=judgement.explanation, job_id=job.job_id)
             pointers.publish(connection, pointer, number, asked)

@@ -15,7 +15,8 @@ from lyra_adapters_server.registry.pointer import unknown_adapter, unknown_versi
 from lyra_adapters_server.service.base_models import find_base
 from lyra_adapters_server.service.context import Service
 from lyra_adapters_server.service.fields import Findings
-from lyra_adapters_server.service.training_request import DEFAULT_ADAPTER, MAX_HYPOTHESIS, MAX_PREMISE
+from lyra_adapters_server.service.samples import MAX_HYPOTHESIS, MAX_PREMISE
+from lyra_adapters_server.service.training_request import DEFAULT_ADAPTER
 from lyra_adapters_server.storage import versions as store
 from lyra_adapters_server.trainer.spec import ClassifySpec
 from lyra_adapters_server.types import LABELS, AdapterRef, Label, Pair

@@ -6,6 +6,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from lyra_adapters.v1 import adapter_service_pb2 as pb
 
+from lyra_adapters_server.feedback.outlook import Outlook
 from lyra_adapters_server.registry.describe import version_payload
 from lyra_adapters_server.registry.layout import Layout
 from lyra_adapters_server.registry.names import full_name
@@ -86,12 +87,22 @@ def pointer_change_message(record: ActivationRecord) -> pb.PointerChange:
     )
 
 
-def adapter_status(record: PointerRecord) -> pb.AdapterStatus:
-    """What is in force under a name."""
+def adapter_status(record: PointerRecord, outlook: Outlook) -> pb.AdapterStatus:
+    """What is in force under a name, and whether to train."""
+    due = outlook.due
     return pb.AdapterStatus(
         adapter=record.adapter,
         active=full_name(record.adapter, record.active),
         pointer_revision=record.pointer_revision,
         change_time=timestamp(record.change_time),
         versions=record.versions,
+        training_due=pb.TrainingDue(
+            due=due.due,
+            have_samples=due.counts.samples,
+            need_samples=due.trigger.min_samples,
+            have_error_rate=due.counts.error_rate,
+            need_error_rate=due.trigger.min_error_rate,
+            explanation=outlook.explanation,
+            new_samples=outlook.new_samples,
+        ),
     )

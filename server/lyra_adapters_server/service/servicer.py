@@ -13,7 +13,7 @@ from lyra_adapters.v1 import adapter_service_pb2_grpc as pb_grpc
 
 from lyra_adapters_server.errors import Kind, Refusal, Violation, invalid
 from lyra_adapters_server.jobs import acceptance
-from lyra_adapters_server.service import changes, listings
+from lyra_adapters_server.service import changes, feedback, listings
 from lyra_adapters_server.service.base_models import find_base
 from lyra_adapters_server.service.classification import Classifier
 from lyra_adapters_server.service.context import PRINCIPAL, Service
@@ -91,8 +91,14 @@ class AdapterServicer(pb_grpc.AdapterServiceServicer):
     async def RecordFeedback(  # noqa: N802
         self, request: pb.RecordFeedbackRequest, context: Context
     ) -> pb.RecordFeedbackResponse:
-        """Not yet."""
-        raise _not_built("RecordFeedback")
+        """Stores reviews."""
+        return await feedback.record_feedback(self._service, request)
+
+    async def ListFeedback(  # noqa: N802
+        self, request: pb.ListFeedbackRequest, context: Context
+    ) -> pb.ListFeedbackResponse:
+        """Recorded reviews, newest first."""
+        return await feedback.list_feedback(self._service, request)
 
     async def WatchAdapter(  # noqa: N802
         self, request: pb.WatchAdapterRequest, context: Context

@@ -5,9 +5,11 @@ from __future__ import annotations
 from lyra_adapters.v1 import adapter_service_pb2 as pb
 from sqlalchemy import Connection
 
+from lyra_adapters_server.feedback.outlook import Outlook, outlooks
 from lyra_adapters_server.service.base_models import base_status
 from lyra_adapters_server.service.context import Service
 from lyra_adapters_server.service.convert import adapter_status, job_message, timestamp
+from lyra_adapters_server.service.training_request import DEFAULT_ADAPTER
 from lyra_adapters_server.storage import jobs as job_store
 from lyra_adapters_server.storage import versions as version_store
 from lyra_adapters_server.storage.jobs import JobRecord
@@ -17,13 +19,21 @@ MAX_QUEUED = 100
 
 
 async def service_status(service: Service) -> pb.ServiceStatus:
-    """Version, device, base models, queue, running jobs, and what is in force under each name."""
+    """Version, device, base models, queue, running jobs, and for each name what is in force and whether to train."""
 
-    def read(connection: Connection) -> tuple[list[JobRecord], int, list[JobRecord], list[PointerRecord]]:
+    def read(
+        connection: Connection,
+    ) -> tuple[list[JobRecord], int, list[JobRecord], list[PointerRecord], dict[str, Outlook]]:
         queued, total = job_store.queue(connection, MAX_QUEUED)
-        return queued, total, job_store.running(connection), version_store.all_pointers(connection)
+        pointers = version_store.all_pointers(connection)
+        names = [pointer.adapter for pointer in pointers]
+        found = outlooks(connection, {*names, DEFAULT_ADAPTER})
+        # Where there is feedback, whether to train is asked before anything was trained.
+        if DEFAULT_ADAPTER not in names and found[DEFAULT_ADAPTER].due.counts.samples:
+            pointers.append(PointerRecord(DEFAULT_ADAPTER, None, 0, None))
+        return queued, total, job_store.running(connection), pointers, found
 
-    queued, total, running, pointers = await service.database.read(read)
+    queued, total, running, pointers, due = await service.database.read(read)
     cards = [card for base in service.bases if (card := service.executor.card(base.alias))]
     return pb.ServiceStatus(
         version=service.version,
@@ -33,5 +43,5 @@ async def service_status(service: Service) -> pb.ServiceStatus:
         queued_jobs=[job_message(job, position) for position, job in enumerate(queued, start=1)],
         running_jobs=[job_message(job) for job in running],
         queue_length=total,
-        adapters=[adapter_status(pointer) for pointer in pointers],
+        adapters=[adapter_status(pointer, due[pointer.adapter]) for pointer in pointers],
     )

@@ -8,28 +8,19 @@ from typing import Any
 from google.protobuf.message import Message
 from lyra_adapters.v1 import adapter_service_pb2 as pb
 
-from lyra_adapters_server.errors import Kind, Refusal
 from lyra_adapters_server.feedback.due import Trigger
+from lyra_adapters_server.feedback.selection import MAX_SAMPLE_BYTES, MAX_SAMPLES, FeedbackSource
 from lyra_adapters_server.jobs.acceptance import NewJob
+from lyra_adapters_server.service.feedback_filters import read_filter
 from lyra_adapters_server.service.fields import Findings
-from lyra_adapters_server.types import BaseCard, Label, LoraConfig, Sample, TrainingConfig
+from lyra_adapters_server.service.samples import SampleReader
+from lyra_adapters_server.types import BaseCard, LoraConfig, Sample, TrainingConfig
 
 DEFAULT_ADAPTER = "user_feedback"
-MAX_SAMPLES = 20_000
-MAX_SAMPLE_BYTES = 16 * 1024 * 1024
-MAX_PREMISE = 20_000
-MAX_HYPOTHESIS = 4_000
 MAX_NAME = 200
-MAX_GROUP = 500
 MAX_RANK = 256
 ALL_LINEAR = "all-linear"
 
-LABELS_BY_NUMBER: dict[int, Label] = {
-    pb.LABEL_SUPPORTS: Label.SUPPORTS,
-    pb.LABEL_REFUTES: Label.REFUTES,
-    pb.LABEL_NEUTRAL: Label.NEUTRAL,
-}
-LABEL_NAMES = "LABEL_SUPPORTS, LABEL_REFUTES, LABEL_NEUTRAL"
 ACTIVATIONS: dict[int, str] = {
     pb.ACTIVATION_UNSPECIFIED: "GATED",
     pb.ACTIVATION_GATED: "GATED",
@@ -94,15 +85,14 @@ def to_new_job(request: pb.TrainRequest, principal: str, digest: str, card: Base
     )
 
 
-def _samples(request: pb.TrainRequest, findings: Findings) -> tuple[Sample, ...]:
+def _samples(request: pb.TrainRequest, findings: Findings) -> tuple[Sample, ...] | FeedbackSource:
     has_feedback = request.HasField("feedback")
     if has_feedback and request.samples:
         findings.add("samples", "came together with feedback; send either samples or feedback")
         return ()
     if has_feedback:
-        raise Refusal(
-            Kind.UNIMPLEMENTED, "FEEDBACK_NOT_AVAILABLE", "This server trains on samples sent with the request only."
-        )
+        chosen = read_filter(request.feedback, findings, "feedback.")
+        return FeedbackSource(chosen, only_new=request.feedback.only_new)
     if not request.samples:
         findings.add("samples", f"is empty; send 1 to {MAX_SAMPLES:,} samples, or feedback")
         return ()
@@ -113,44 +103,15 @@ def _samples(request: pb.TrainRequest, findings: Findings) -> tuple[Sample, ...]
     if size > MAX_SAMPLE_BYTES:
         findings.add("samples", f"has {size / 2**20:.1f} MiB; at most {MAX_SAMPLE_BYTES // 2**20} MiB are allowed")
         return ()
+    reader = SampleReader(findings)
     samples: list[Sample] = []
-    seen: dict[str, int] = {}
     for index, message in enumerate(request.samples):
-        sample = _sample(f"samples[{index}]", message, findings)
-        if message.id and seen.setdefault(message.id, index) != index:
-            findings.add(f"samples[{index}].id", f"is that of samples[{seen[message.id]}] too; ids must differ")
+        sample = reader.read(f"samples[{index}]", message)
         if findings.full:
             break
         if sample:
             samples.append(sample)
     return tuple(samples)
-
-
-def _sample(path: str, message: pb.Sample, findings: Findings) -> Sample | None:
-    before = len(findings.violations)
-    findings.text(f"{path}.id", message.id, MAX_NAME)
-    findings.text(f"{path}.premise", message.premise, MAX_PREMISE, required=True)
-    findings.text(f"{path}.hypothesis", message.hypothesis, MAX_HYPOTHESIS, required=True)
-    findings.text(f"{path}.group", message.group, MAX_GROUP)
-    if message.correct_label == pb.LABEL_UNSPECIFIED:
-        findings.add(f"{path}.correct_label", f"is required: one of {LABEL_NAMES}")
-    else:
-        findings.known(f"{path}.correct_label", message.correct_label, LABELS_BY_NUMBER, LABEL_NAMES)
-    findings.known(f"{path}.original_label", message.original_label, (0, *LABELS_BY_NUMBER), LABEL_NAMES)
-    confidence = message.original_confidence if message.HasField("original_confidence") else None
-    if confidence is not None:
-        findings.number(f"{path}.original_confidence", confidence, 0, 1)
-    if len(findings.violations) > before:
-        return None
-    return Sample(
-        id=message.id,
-        premise=message.premise,
-        hypothesis=message.hypothesis,
-        correct_label=LABELS_BY_NUMBER[message.correct_label],
-        original_label=LABELS_BY_NUMBER.get(message.original_label),
-        original_confidence=confidence,
-        group=message.group,
-    )
 
 
 def _lora(message: pb.LoraConfig, card: BaseCard, findings: Findings) -> LoraConfig:

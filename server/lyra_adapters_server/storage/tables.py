@@ -7,6 +7,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Float,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -153,5 +154,78 @@ splits = Table(
     # Digest of the group or of the premise: this table holds no texts.
     Column("key", String, primary_key=True),
     Column("held_out", Boolean, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# A recorded review: what its newest revision says, but for the texts, so that counting reads none.
+feedback = Table(
+    "feedback",
+    metadata,
+    # The order of first recording, and the listing's.
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False, unique=True),
+    # The newest revision by review time, and how many there are.
+    Column("revision", Integer, nullable=False),
+    Column("revisions", Integer, nullable=False),
+    # Rises with every recording: decides between reviews of the same time.
+    Column("recorded", Integer, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("task_id", String, nullable=False),
+    Column("domain", String, nullable=False),
+    Column("review_time", BigInteger, nullable=False),
+    Column("correct_label", String, nullable=False),
+    Column("original_label", String),
+    # Digests: of the normalised pair, and of the pair with its label, which is what a version learns from.
+    Column("pair", String, nullable=False),
+    Column("content", String, nullable=False),
+    # Whether it is the newest review of its pair; kept by storage/feedback.py.
+    Column("newest", Boolean, nullable=False),
+    # Bytes of its texts.
+    Column("size", Integer, nullable=False),
+    Index("ix_feedback_time", "review_time", "recorded"),
+    Index("ix_feedback_pair", "pair", "review_time", "recorded"),
+    Index("ix_feedback_content", "content", "newest"),
+    Index("ix_feedback_task", "task_id"),
+    Index("ix_feedback_domain", "domain"),
+    # Covers what Status asks.
+    Index("ix_feedback_due", "newest", "original_label", "correct_label"),
+)
+
+# Every revision with its texts: these live here and in `job_rows`, nowhere else.
+feedback_revisions = Table(
+    "feedback_revisions",
+    metadata,
+    Column("number", Integer, ForeignKey("feedback.number", ondelete="CASCADE"), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    # Of everything a caller sent but the time.
+    Column("digest", String, nullable=False),
+    Column("premise", String, nullable=False),
+    Column("hypothesis", String, nullable=False),
+    Column("correct_label", String, nullable=False),
+    Column("original_label", String),
+    Column("original_confidence", Float),
+    Column("group", String, nullable=False),
+    Column("task_id", String, nullable=False),
+    Column("domain", String, nullable=False),
+    Column("actor", String, nullable=False),
+    Column("principal", String, nullable=False),
+    Column("review_time", BigInteger, nullable=False),
+    Column("record_time", BigInteger, nullable=False),
+)
+
+# Which version used which row, for training or held out: ids and digests, no texts.
+sample_uses = Table(
+    "sample_uses",
+    metadata,
+    Column("adapter", String, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("sample_id", String, primary_key=True),
+    # As in `feedback`: a review whose label was changed since has not been used.
+    Column("content", String, nullable=False),
+    Column("held_out", Boolean, nullable=False),
+    ForeignKeyConstraint(["adapter", "number"], ["versions.adapter", "versions.number"], ondelete="CASCADE"),
+    Index("ix_sample_uses_adapter", "adapter", "content", "number"),
+    Index("ix_sample_uses_content", "content", "adapter", "number"),
+    Index("ix_sample_uses_sample", "sample_id"),
     sqlite_with_rowid=False,
 )

@@ -76,12 +76,21 @@ def test_an_unknown_enum_number_is_unspecified() -> None:
     assert job.state is models.JobState.UNSPECIFIED
 
 
-@pytest.mark.parametrize("word", ["SUPPORTS", "supports", " Supports ", "LABEL_SUPPORTS", "label_supports"])
+@pytest.mark.parametrize(
+    "word", ["SUPPORTS", "supports", " Supports ", "LABEL_SUPPORTS", "label_supports", "Entailment", "ENTAILS"]
+)
 def test_labels_are_read_in_any_case(word: str) -> None:
     row = {"premise": "p", "hypothesis": "h", "label": word, "correct_label": "SUPPORTS", "original_label": ""}
     sample = coerce(Sample, row, "samples[0]")
     assert sample.correct_label is Label.SUPPORTS
     assert sample.original_label is None
+
+
+def test_labels_are_read_in_the_spellings_of_models_and_data_sets() -> None:
+    assert {Label(word) for word in ("contradicts", "CONTRADICTION", "Refuted")} == {Label.REFUTES}
+    assert {Label(word) for word in ("neutral", "NOT_ENOUGH_INFO", "not enough info")} == {Label.NEUTRAL}
+    with pytest.raises(ValueError, match="maybe"):
+        Label("maybe")
 
 
 GOOD = {"premise": "p", "hypothesis": "h", "correct_label": "NEUTRAL"}

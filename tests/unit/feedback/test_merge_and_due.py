@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from lyra_adapters_server.errors import Refusal
-from lyra_adapters_server.feedback.due import Trigger, check_due, error_rate
+from lyra_adapters_server.feedback.due import Trigger, check_due, count
 from lyra_adapters_server.feedback.merge import merge
 from lyra_adapters_server.types import Label, Sample
 
@@ -38,11 +38,14 @@ def test_training_is_due_with_enough_rows_and_enough_errors() -> None:
     with pytest.raises(Refusal, match="ERROR_RATE_TOO_LOW") as low:
         check_due([wrong] * 4 + [right] * 46, Trigger(), new_domain=False)
     assert low.value.metadata == {"have": "0.0800", "need": "0.1"}
+    # Whichever is missing, each condition is named.
+    assert "have 49 of 50 samples (1 missing); 100.0% of 49 reviewed predictions were wrong" in few.value.message
+    assert "have 50 of 50 samples; 8.0% of 50 reviewed predictions were wrong, 10.0% are needed" in low.value.message
     check_due([right], Trigger(force=True), new_domain=False)
     check_due([right], Trigger(), new_domain=True)
 
 
 def test_error_rate_is_not_asked_where_no_row_has_an_original_label() -> None:
-    assert error_rate([row("a")]) is None
-    assert error_rate([row("a"), row("b", Label.SUPPORTS, Label.NEUTRAL)]) == 1.0
+    assert count([row("a")]).error_rate is None
+    assert count([row("a"), row("b", Label.SUPPORTS, Label.NEUTRAL)]).error_rate == 1.0
     check_due([row("a")] * 50, Trigger(), new_domain=False)
