@@ -97,7 +97,8 @@ class Settings(BaseSettings):
         3,
         ge=1,
         le=100,
-        description="How often a job is started before it fails: enough to ride out a crash, too few to loop on it.",
+        description="How often the trainer or the server may die over a job before it fails: enough to ride out a "
+        "crash, too few to loop on it. Orderly stops don't count.",
     )
     lease_s: float = Field(
         15.0,

@@ -101,6 +101,16 @@ def test_killed_server_goes_on_after_its_restart(start_server: StartServer) -> N
     assert kinds(events)[-1] == "succeeded"
 
 
+def test_orderly_stop_gives_the_job_back_and_does_not_count(start_server: StartServer) -> None:
+    server = start_server("--max-attempts", "1").wait_ready()
+    job_id = begin(server, train_request("stopped", **LONG))
+    server.wait_for_state(job_id, "RUNNING")
+    assert server.stop() == 0
+    events = watch(start_server("--max-attempts", "1").wait_ready(), job_id)
+    assert kinds(events).count("resumed") == 1
+    assert kinds(events)[-1] == "succeeded"
+
+
 def test_job_that_kills_its_trainer_each_time_fails_with_the_reason(start_server: StartServer) -> None:
     server = start_server("--max-attempts", "2").wait_ready()
     job_id = begin(server, train_request("poison", **LONG))

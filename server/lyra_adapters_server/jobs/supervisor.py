@@ -111,7 +111,7 @@ class Supervisor:
                 await self._succeed(job, await self._publisher.link(job))
             elif job.cancel_requested:
                 await self._cancelled(job)
-            elif job.attempt > self._rules.max_attempts:
+            elif job.interruptions >= self._rules.max_attempts:
                 await self._fail(
                     job,
                     "TOO_MANY_ATTEMPTS",
@@ -126,11 +126,11 @@ class Supervisor:
             await self._cancelled(job)
         except WorkerDied as error:
             log.warning("job_interrupted", reason=str(error))
-            await self._give_back(job)
+            await self._give_back(job, interrupted=True)
         except WorkFailed as error:
             await self._fail(job, error.reason, error.message)
         except asyncio.CancelledError:
-            await self._give_back(job)
+            await self._give_back(job, interrupted=False)
             raise
         except Exception as error:  # the supervisor must outlive whatever one job does
             # The exception's text could hold a row's; its type and place can't.
@@ -243,9 +243,11 @@ class Supervisor:
         with contextlib.suppress(LeaseLost):
             await self._write(job, [("cancelled", payload)], state=JobState.CANCELLED)
 
-    async def _give_back(self, job: JobRecord) -> None:
+    async def _give_back(self, job: JobRecord, *, interrupted: bool) -> None:
         with contextlib.suppress(LeaseLost):
-            await self._database.write(lambda connection: store.release(connection, job.job_id, job.fencing_token))
+            await self._database.write(
+                lambda connection: store.release(connection, job.job_id, job.fencing_token, interrupted=interrupted)
+            )
 
     async def _renew(self, job: JobRecord) -> None:
         while True:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from lyra_adapters_server.storage.tables import events, job_rows, jobs
@@ -54,6 +54,7 @@ class JobRecord:
     start_time: int | None
     end_time: int | None
     attempt: int
+    interruptions: int
     fencing_token: int
     lease_owner: str | None
     lease_until: int | None
@@ -99,6 +100,7 @@ def insert_job(
                 insert(jobs).values(
                     state=JobState.QUEUED,
                     attempt=0,
+                    interruptions=0,
                     fencing_token=0,
                     last_sequence=0,
                     cancel_requested=False,
@@ -193,6 +195,7 @@ def claim(connection: Connection, owner: str, now: int, lease_until: int) -> Job
     """Takes the oldest job that waits, or whose supervisor's lease ran out; None if there is none.
 
     The attempt is counted and the fencing token raised, so that whoever held the job before can write nothing more.
+    A lease that ran out is an interruption: its supervisor did not live to give it back.
     """
     free = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now)
     number = connection.execute(
@@ -205,6 +208,7 @@ def claim(connection: Connection, owner: str, now: int, lease_until: int) -> Job
         .where(jobs.c.number == number)
         .values(
             attempt=jobs.c.attempt + 1,
+            interruptions=jobs.c.interruptions + case((jobs.c.lease_owner.is_(None), 0), else_=1),
             fencing_token=jobs.c.fencing_token + 1,
             lease_owner=owner,
             lease_until=lease_until,
@@ -219,9 +223,17 @@ def renew(connection: Connection, job_id: str, token: int, lease_until: int) -> 
     _update_held(connection, job_id, token, {"lease_until": lease_until})
 
 
-def release(connection: Connection, job_id: str, token: int) -> None:
-    """Gives a lease up, so that the job can be claimed at once. Raises LeaseLost."""
-    _update_held(connection, job_id, token, {"lease_owner": None, "lease_until": None})
+def release(connection: Connection, job_id: str, token: int, *, interrupted: bool) -> None:
+    """Gives a lease up, so that the job can be claimed at once. Raises LeaseLost.
+
+    Args:
+        connection: The transaction.
+        job_id: The job.
+        token: The fencing token of the claim.
+        interrupted: Whether the attempt ended because the trainer died, which a job survives only so often.
+    """
+    counted = {"interruptions": jobs.c.interruptions + 1} if interrupted else {}
+    _update_held(connection, job_id, token, {"lease_owner": None, "lease_until": None, **counted})
 
 
 def record(

@@ -44,6 +44,8 @@ jobs = Table(
     Column("start_time", BigInteger),
     Column("end_time", BigInteger),
     Column("attempt", Integer, nullable=False),
+    # Attempts that ended because the trainer or the server died; an orderly stop does not count.
+    Column("interruptions", Integer, nullable=False),
     # Raised by every claim; whoever writes for a job shows the token it was given, so that a supervisor that lost
     # its lease without noticing can change nothing.
     Column("fencing_token", Integer, nullable=False),
