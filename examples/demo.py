@@ -44,7 +44,7 @@ def main() -> int:
     say("Starting a server with the demo base model (SmolLM2-135M-Instruct); the first start converts it.")
     with serving(home, "--base-model", "demo") as address:
         say(f"It listens on {address} and is ready after {time.monotonic() - begun:.0f} s.")
-        run(address, "train", str(CORRECTIONS), "--adapter", "sleep", "--domain", "sleep research", "--require-active")
+        run(address, "train", str(CORRECTIONS), "--adapter", "sleep", "--epochs", "4", "--require-active")
         run(address, "list", "sleep")
         run(address, "rollback", "sleep", "--reason", "to show that it can be undone")
         run(address, "rollback", "sleep", "--to", "v1", "--reason", "and redone")

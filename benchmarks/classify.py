@@ -1,0 +1,103 @@
+"""Does Classify say what plain transformers and peft say, and how long does it take beside a training?
+
+    python benchmarks/classify.py [--data DIR] [--output docs/results/classify.md]
+
+Trains two small versions of the demo base on Check-COVID rows, compares Classify with benchmarks/score_peft.py on 200
+rows for the base, the first version and the one in force, and times 16 pairs while a third job trains.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from real_data import ROOT, cpu_name, read, score, write
+
+sys.path.insert(0, str(ROOT / "examples"))
+from lyra_adapters import AdapterClient
+from serving import serving
+
+ROWS, CALLS, PAIRS = 200, 200, 16
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "nli")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "results" / "classify.md")
+    arguments = parser.parse_args()
+    if not (arguments.data / "checkcovid_dev.jsonl").exists():
+        print(f"no data in {arguments.data}; give --data", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory() as folder:
+        report = measure(Path(folder), arguments.data)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(report, encoding="utf-8")
+    print(report)
+    return 0
+
+
+def measure(work: Path, data: Path) -> str:
+    """Trains, compares, times, and returns the report in Markdown."""
+    fields = ("premise", "hypothesis", "label", "group")
+    corrections = [{key: row[key] for key in fields} for row in read(data / "checkcovid_train.jsonl")]
+    rows = read(data / "checkcovid_dev.jsonl")[:ROWS]
+    write(work / "rows.jsonl", rows)
+    pairs = [{"premise": row["premise"], "hypothesis": row["hypothesis"]} for row in rows]
+    lines = [
+        "# Classify",
+        "",
+        f"`python benchmarks/classify.py` on {platform.machine()} with {os.cpu_count()} cores ({cpu_name()}), no GPU; "
+        f"demo base in bfloat16, {len(rows)} rows of Check-COVID.",
+        "",
+        "| version | same label | largest difference of a probability |",
+        "| --- | --- | --- |",
+    ]
+    with serving(work / "home", "--base-model", "demo") as address, AdapterClient(address) as client:
+        for seed in (1, 2):
+            training = {"epochs": 2, "seed": seed}
+            for _ in client.train(corrections[:64], adapter="c", activation="always", training=training):
+                pass
+        base = next(iter(client.versions(adapter="c"))).base_model
+        for asked, name in (("base", "base"), ("v1", "c_v1"), ("", "c_v2")):
+            answer = client.classify(pairs, adapter="c", version=asked)
+            version = work / "home" / ("c_v1" if name == "base" else name)
+            outside = score(work / "rows.jsonl", base, version, with_adapter=name != "base")
+            lines.append(compare(f"{name} (in force)" if not asked else name, answer, outside))
+        stream = client.train(corrections, adapter="busy", training={"epochs": 20})
+        for event in stream:
+            if event.kind == "progress":
+                break
+        took = []
+        for _ in range(CALLS):
+            begun = time.perf_counter()
+            client.classify(pairs[:PAIRS], adapter="c", version="v1")
+            took.append(time.perf_counter() - begun)
+        still = client.job(stream.job_id).state.name
+        client.cancel(stream.job_id)
+    took.sort()
+    lines += [
+        "",
+        f"{PAIRS} pairs while a job trains (state afterwards: {still}), {CALLS} calls: "
+        f"median {took[CALLS // 2]:.2f} s, p99 {took[int(0.99 * CALLS) - 1]:.2f} s, longest {took[-1]:.2f} s.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def compare(name: str, answer: Any, outside: dict[str, Any]) -> str:
+    """A line of the report's table."""
+    same = sum(result.label.name == label for result, label in zip(answer.results, outside["predictions"], strict=True))
+    given = [(r.probabilities.supports, r.probabilities.refutes, r.probabilities.neutral) for r in answer.results]
+    pairs = zip(given, outside["probabilities"], strict=True)
+    largest = max(abs(a - b) for ours, theirs in pairs for a, b in zip(ours, theirs, strict=True))
+    return f"| {name} | {same} of {len(answer.results)} | {largest:.4f} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
