@@ -138,7 +138,9 @@ def test_json_is_an_event_a_line_and_an_object_otherwise(
         (["rollback", "user_feedback"], "change"),
         (["activate", "user_feedback", "v1"], "change"),
         (["classify", "--premise", "p", "--hypothesis", "h"], "label"),
-        (["feedback", rows], "stored"),
+        (["feedback", "add", rows], "stored"),
+        (["feedback", "import", rows], "stored"),
+        (["feedback", "stats"], "reviews"),
     ):
         assert main([*args, "--json"]) == 0, args
         (found,) = json_lines(capsys.readouterr().out)
@@ -159,6 +161,9 @@ def test_commands_for_people(
         (["jobs"], ["SUCCEEDED", "ana"]),
         (["status", next(iter(fake.jobs))], ["SUCCEEDED", "user_feedback_v1", "BETTER"]),
         (["classify", rows], ["SUPPORTS", "0.700", "Sleep helps memory."]),
+        (["feedback", "add", rows], ["2 stored, 0 revised, 0 already there"]),
+        (["feedback", "stats"], ["2 reviews of 2 pairs"]),
+        (["feedback", "export"], ['"hypothesis": "Sleep helps memory."']),
         (["download", "user_feedback", "--to", str(tmp_path / "out"), "--version", "v1"], ["adapter_config.json"]),
         (["rollback", "--to", "base", "--reason", "worse"], ["base is in force (was user_feedback_v1)"]),
         (["activate", "user_feedback", "v1"], ["user_feedback_v1 is in force (was base)"]),

@@ -107,13 +107,16 @@ def test_the_image_s_health_check(server: ServerProcess) -> None:
     assert check("127.0.0.1:1") == 1
 
 
-def known_options(subcommand: str) -> set[str]:
-    """The options of a command, `serve` among them."""
-    if subcommand == "serve":
+def known_options(words: list[str]) -> set[str]:
+    """The options of the command that the words name, `serve` among them."""
+    if words[0] == "serve":
         flags = {f"--{name.replace('_', '-')}" for name in Settings.model_fields}
         return flags | {"--config", "--no-reflection", "--help"}
     command = typer.main.get_command(app)
-    found = command.commands[subcommand]  # type: ignore[attr-defined]
+    found = command.commands[words[0]]  # type: ignore[attr-defined]
+    if inner := getattr(found, "commands", None):
+        assert words[1] in inner, f"there is no command `lyra-adapters {' '.join(words[:2])}`"
+        found = inner[words[1]]
     return {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)} | {
         "--help"
     }
@@ -131,7 +134,7 @@ def test_commands_in_blocks_and_prose_exist(page: Path) -> None:
         for word in words[1:]:
             if word.startswith("--"):
                 option = word.partition("=")[0]
-                assert option in known_options(words[0]), f"{page.name}: lyra-adapters {words[0]} has no {option}"
+                assert option in known_options(words), f"{page.name}: lyra-adapters {words[0]} has no {option}"
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for target in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE):
         assert target in targets, f"{page.name}: there is no `make {target}`"

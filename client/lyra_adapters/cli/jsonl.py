@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -70,15 +70,11 @@ def _read(path: Path, kind: type[M], silent: Collection[str]) -> Rows[M]:
         InvalidArgument: A line that is no such row; the message has its number.
         OSError: The file cannot be read.
     """
-    name = "standard input" if str(path) == "-" else str(path)
-    data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    name = name_of(path)
     rows = Rows[M](name)
     accepted = {f.name for f in fields(kind)} | set(ALIASES.get(kind.__name__, {}))  # type: ignore[arg-type]
-    # Split by hand: str.splitlines also splits at characters that JSON allows inside strings.
-    for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if not raw.strip():
-            continue
-        row = _row(raw, name, number)
+    for number, raw in lines_of(path):
+        row = parse_line(raw, name, number)
         rows.ignored.update(key for key in row if key not in accepted and key not in silent)
         wanted = {key: value for key, value in row.items() if key in accepted}
         try:
@@ -96,7 +92,22 @@ def _read(path: Path, kind: type[M], silent: Collection[str]) -> Rows[M]:
     return rows
 
 
-def _row(raw: bytes, name: str, number: int) -> dict[str, Any]:
+def name_of(path: Path) -> str:
+    """What to call a file in messages."""
+    return "standard input" if str(path) == "-" else str(path)
+
+
+def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file, or of standard input for `-`, that are not blank, with their numbers."""
+    data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    # Split by hand: str.splitlines also splits at characters that JSON allows inside strings.
+    for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if raw.strip():
+            yield number, raw
+
+
+def parse_line(raw: bytes, name: str, number: int) -> dict[str, Any]:
+    """The JSON object of a line. Raises InvalidArgument."""
     try:
         row = json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as error:

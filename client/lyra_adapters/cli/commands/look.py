@@ -180,6 +180,9 @@ def _service(service: ServiceStatus) -> None:
             for a in service.adapters
         ]
         output.table(("ADAPTER", "IN FORCE", "REVISION", "VERSIONS", "TRAINING DUE", "CHANGED"), in_force)
+        for a in service.adapters:
+            if a.training_due and a.training_due.have_samples:
+                output.say(f"  {a.adapter}: {a.training_due.explanation}")
     else:
         output.say("No adapters yet; the bare base model is in force.")
     if service.running_jobs or service.queued_jobs:

@@ -1,4 +1,4 @@
-"""`classify`, `feedback` and `download`: what goes to and comes from an adapter."""
+"""`classify` and `download`: what goes to and comes from an adapter."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from lyra_adapters.cli import output
-from lyra_adapters.cli.context import Context, command, whoami
-from lyra_adapters.cli.jsonl import Rows, read_pairs, read_samples
+from lyra_adapters.cli.context import Context, command
+from lyra_adapters.cli.jsonl import Rows, read_pairs
 from lyra_adapters.errors import InvalidArgument
-from lyra_adapters.models import Classification, Pair, Review
+from lyra_adapters.models import Classification, Pair
 
-# The server's limits for one request.
-PAIRS, REVIEWS = 256, 2_000
+# The server's limit for one request.
+PAIRS = 256
 
 
 def classify(
@@ -63,34 +63,6 @@ def _cells(result: Classification) -> tuple[str, ...]:
     )
 
 
-def feedback(
-    context: Context,
-    file: Annotated[Path, typer.Argument(help="Reviewed predictions in JSON Lines; - is standard input.")],
-    task_id: Annotated[str, typer.Option(help="Your task.")] = "",
-    domain: Annotated[str, typer.Option(help="Domain of the rows.")] = "",
-    actor: Annotated[str | None, typer.Option(help="Who reviewed. Default: your user name.")] = None,
-) -> None:
-    """Record reviewed predictions for later training; recording one twice changes nothing."""
-    rows = read_samples(file)
-    stored = unchanged = revised = 0
-    ids: list[str] = []
-    with context.client() as client:
-        for start in range(0, len(rows.rows), REVIEWS):
-            part = Rows(rows.name, rows.rows[start : start + REVIEWS], rows.lines[start : start + REVIEWS])
-            reviews = [Review(sample=sample, task_id=task_id, domain=domain) for sample in part.rows]
-            try:
-                receipt = client.record_feedback(reviews, actor=whoami(actor))
-            except InvalidArgument as error:
-                raise part.located(error) from None
-            stored, unchanged = stored + receipt.stored, unchanged + receipt.unchanged
-            revised += receipt.revised
-            ids.extend(receipt.ids)
-    if context.json:
-        output.emit_json({"stored": stored, "unchanged": unchanged, "revised": revised, "ids": ids})
-    else:
-        output.say(f"{stored} stored, {revised} revised, {unchanged} already there")
-
-
 def download(
     context: Context,
     adapter: Annotated[str, typer.Argument(help="The adapter.")],
@@ -110,5 +82,5 @@ def download(
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this file."""
-    for function in (classify, feedback, download):
+    for function in (classify, download):
         app.command()(command(function))
