@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 
 import grpc
 
-from lyra_adapters import feedback_pages, requests
-from lyra_adapters.errors import InvalidArgument, from_call
+from lyra_adapters import requests
+from lyra_adapters.errors import from_call
+from lyra_adapters.feedback_calls import FeedbackCalls
 from lyra_adapters.files import Downloaded, FileReceiver
-from lyra_adapters.models.feedback import FeedbackSummary, RecordedReview
-from lyra_adapters.models.service import Classifications, FeedbackReceipt, Job, JobState, ServiceStatus
+from lyra_adapters.models.service import Classifications, Job, JobState, ServiceStatus
 from lyra_adapters.models.training import Activation, ConflictPolicy
 from lyra_adapters.models.versions import AdapterVersion, DownloadFormat, Page, PointerMove, VersionState
 from lyra_adapters.resume import PointerPlan
 from lyra_adapters.streams import ChangeStream, EventStream
-from lyra_adapters.transport import Transport
 from lyra_adapters.v1 import adapter_service_pb2 as pb
 
 
-class AdapterClient(Transport):
+class AdapterClient(FeedbackCalls):
     """Speaks to one server; safe to share between threads; a context manager.
 
     Every method raises an `AdapterError` of the kind that fits the server's status. Each takes `timeout` in seconds:
@@ -284,112 +282,6 @@ class AdapterClient(Transport):
     ) -> Classifications:
         """Labels 1 to 256 pairs (`Pair`, mappings or tuples) with a version, the one in force, or `base`."""
         call = requests.classify(pairs, adapter=adapter, version=version, base_model=base_model)
-        return self._run(call, timeout)
-
-    def record_feedback(
-        self, reviews: Iterable[requests.ReviewLike], *, actor: str = "", timeout: float | None = None
-    ) -> FeedbackReceipt:
-        """Stores reviews for later training; storing one twice changes nothing.
-
-        Any number: they go in calls of at most 1,000, each stored as a whole. After an error, repeat it all.
-        `timeout` is for each call.
-        """
-        receipts = []
-        for page in feedback_pages.pages(reviews, actor=actor):
-            try:
-                receipts.append(self._run(page.call, timeout))
-            except InvalidArgument as error:
-                raise page.located(error) from None
-        return feedback_pages.joined(receipts)
-
-    def list_feedback(
-        self,
-        *,
-        task_ids: Iterable[str] = (),
-        domains: Iterable[str] = (),
-        reviewed_after: datetime | None = None,
-        reviewed_before: datetime | None = None,
-        used_by: str = "",
-        not_used_by: str = "",
-        page_size: int = 0,
-        page_token: str = "",
-        timeout: float | None = None,
-    ) -> Page[RecordedReview]:
-        """One page of recorded reviews, newest first; the filters are those of `feedback`."""
-        call = requests.feedback(
-            task_ids=task_ids,
-            domains=domains,
-            reviewed_after=reviewed_after,
-            reviewed_before=reviewed_before,
-            used_by=used_by,
-            not_used_by=not_used_by,
-            page_size=page_size,
-            page_token=page_token,
-        )
-        return self._run(call, timeout)
-
-    def feedback(
-        self,
-        *,
-        task_ids: Iterable[str] = (),
-        domains: Iterable[str] = (),
-        reviewed_after: datetime | None = None,
-        reviewed_before: datetime | None = None,
-        used_by: str = "",
-        not_used_by: str = "",
-        page_size: int = 0,
-        timeout: float | None = None,
-    ) -> Iterator[RecordedReview]:
-        """All recorded reviews, the newest revision of each, newest first, page after page.
-
-        Args:
-            task_ids: Only of these tasks.
-            domains: Only of these domains.
-            reviewed_after: Only made at or after this time.
-            reviewed_before: Only made before this time.
-            used_by: Only used by a version of this adapter, or by this version (`user_feedback_v3`).
-            not_used_by: Only those that no version of this adapter has used, or not this version.
-            page_size: Reviews per page.
-            timeout: Seconds for each page. Default: the client's.
-        """
-        token, task_ids, domains = "", tuple(task_ids), tuple(domains)
-        while True:
-            page = self.list_feedback(
-                task_ids=task_ids,
-                domains=domains,
-                reviewed_after=reviewed_after,
-                reviewed_before=reviewed_before,
-                used_by=used_by,
-                not_used_by=not_used_by,
-                page_size=page_size,
-                page_token=token,
-                timeout=timeout,
-            )
-            yield from page.items
-            token = page.next_page_token
-            if not token:
-                return
-
-    def feedback_summary(
-        self,
-        *,
-        task_ids: Iterable[str] = (),
-        domains: Iterable[str] = (),
-        reviewed_after: datetime | None = None,
-        reviewed_before: datetime | None = None,
-        used_by: str = "",
-        not_used_by: str = "",
-        timeout: float | None = None,
-    ) -> FeedbackSummary:
-        """Counts of recorded reviews; the filters are those of `feedback`."""
-        call = requests.feedback_summary(
-            task_ids=task_ids,
-            domains=domains,
-            reviewed_after=reviewed_after,
-            reviewed_before=reviewed_before,
-            used_by=used_by,
-            not_used_by=not_used_by,
-        )
         return self._run(call, timeout)
 
     def download(

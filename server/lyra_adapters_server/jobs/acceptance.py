@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -60,8 +61,10 @@ def same_request(job: JobRecord, digest: str) -> JobRecord:
 
 async def accept(database: Database, new: NewJob) -> tuple[JobRecord, bool]:
     """Stores the job, or finds the one that the same request created before; True if it is new. Raises Refusal."""
-    # Rows that came with the request are merged before the transaction, so that it stays short.
-    sent = None if isinstance(new.samples, FeedbackSource) else merge(new.samples, keep_newest=new.keep_newest)
+    sent = None
+    if not isinstance(new.samples, FeedbackSource):
+        # Before the transaction, so that it stays short, and on a thread, so that other calls are answered meanwhile.
+        sent = await asyncio.to_thread(merge, new.samples, keep_newest=new.keep_newest)
     return await database.write(lambda connection: _store(connection, new, sent))
 
 

@@ -1,0 +1,109 @@
+"""Accepting a job that trains on recorded feedback."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from lyra_adapters_server.errors import Refusal
+from lyra_adapters_server.feedback import selection
+from lyra_adapters_server.feedback.due import Trigger
+from lyra_adapters_server.feedback.record import Review, record
+from lyra_adapters_server.feedback.selection import FeedbackSource
+from lyra_adapters_server.jobs.acceptance import NewJob, accept
+from lyra_adapters_server.storage import jobs as store
+from lyra_adapters_server.storage.database import Database
+from lyra_adapters_server.storage.feedback_queries import FeedbackFilter
+from lyra_adapters_server.types import Label, LoraConfig, Sample, TrainingConfig
+
+NEW = NewJob(
+    principal="somebody",
+    request_id="11111111-1111-4111-8111-111111111111",
+    request_digest="d",
+    adapter="a",
+    task_id="",
+    actor="",
+    domain="",
+    base_alias="tiny",
+    activation="GATED",
+    continue_from="",
+    samples=FeedbackSource(FeedbackFilter()),
+    lora=LoraConfig(),
+    training=TrainingConfig(),
+    trigger=Trigger(min_samples=5),
+    keep_newest=False,
+)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    database = Database(tmp_path / "registry.db")
+    database.migrate()
+    return database
+
+
+def reviews(first: int, count: int, label: Label = Label.SUPPORTS) -> list[Review]:
+    return [
+        Review(Sample(id=f"{label}{n}", premise=f"p{n}", hypothesis="h", correct_label=label), "", "", None)
+        for n in range(first, first + count)
+    ]
+
+
+def record_now(database: Database, *batches: list[Review]) -> None:
+    for batch in batches:
+        asyncio.run(record(database, batch, "ada", "somebody"))
+
+
+def test_a_retry_means_the_same_job_although_more_was_recorded_since(database: Database) -> None:
+    record_now(database, reviews(0, 10))
+    job, created = asyncio.run(accept(database, NEW))
+    assert (created, job.samples) == (True, 10)
+    record_now(database, reviews(10, 10), reviews(0, 10, Label.REFUTES))
+    again, created = asyncio.run(accept(database, NEW))
+    assert (created, again.job_id, again.samples) == (False, job.job_id, 10)
+    rows = database.read_now(lambda c: store.job_samples(c, job.job_id))
+    assert {row["correct_label"] for side in rows for row in side} == {"SUPPORTS"}
+    with pytest.raises(Refusal, match="REQUEST_ID_REUSED"):
+        asyncio.run(accept(database, replace(NEW, request_digest="other")))
+
+
+def test_contradictions_are_counted_and_the_newest_wins_without_asking(database: Database) -> None:
+    record_now(database, reviews(0, 10), reviews(0, 4, Label.REFUTES))
+    job, _ = asyncio.run(accept(database, replace(NEW, keep_newest=False)))
+    (queued,) = database.read_now(lambda c: store.events_after(c, job.job_id, 0, 10))
+    assert (job.samples, queued.payload["dropped_conflicts"]) == (10, 4)
+    rows = database.read_now(lambda c: store.job_samples(c, job.job_id))
+    labels = [row["correct_label"] for side in rows for row in side]
+    assert (labels.count("REFUTES"), labels.count("SUPPORTS")) == (4, 6)
+
+
+def test_nothing_recorded_is_refused_even_by_force_and_with_a_new_domain(database: Database) -> None:
+    for change in ({"trigger": Trigger(force=True)}, {"domain": "sleep"}):
+        with pytest.raises(Refusal, match="NOT_ENOUGH_SAMPLES") as refused:
+            asyncio.run(accept(database, replace(NEW, **change)))  # type: ignore[arg-type]
+        assert refused.value.metadata["have"] == "0"
+    assert database.read_now(lambda c: store.queue(c, 10))[1] == 0
+
+
+def test_what_was_too_much_is_said_in_the_stream(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "MAX_SAMPLES", 6)
+    record_now(database, reviews(0, 4), reviews(4, 6))
+    job, _ = asyncio.run(accept(database, NEW))
+    events = database.read_now(lambda c: store.events_after(c, job.job_id, 0, 10))
+    assert [(event.sequence, event.kind) for event in events] == [(1, "queued"), (2, "warning")]
+    assert events[1].payload["reason"] == "OLDEST_LEFT_OUT"
+    assert events[1].payload["message"].startswith("The 4 oldest reviews were left out")
+    rows = database.read_now(lambda c: store.job_samples(c, job.job_id))
+    assert {row["id"] for side in rows for row in side} == {f"SUPPORTS{n}" for n in range(4, 10)}
+
+
+def test_a_new_domain_makes_it_due_once(database: Database) -> None:
+    record_now(database, reviews(0, 3))
+    with pytest.raises(Refusal, match="have 3 of 5 samples"):
+        asyncio.run(accept(database, NEW))
+    job, _ = asyncio.run(accept(database, replace(NEW, request_id=None, domain="sleep")))
+    assert job.samples == 3
+    with pytest.raises(Refusal, match="have 3 of 5 samples"):
+        asyncio.run(accept(database, replace(NEW, request_id=None, domain="sleep")))
