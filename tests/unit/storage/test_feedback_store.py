@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
-from lyra_adapters_server.feedback.record import Review, prepared
+from alembic import command
+from alembic.config import Config
+from lyra_adapters_server.feedback import record as feedback_record
+from lyra_adapters_server.feedback.record import Receipt, Review, prepared
+from lyra_adapters_server.storage import database as database_module
 from lyra_adapters_server.storage import feedback as store
 from lyra_adapters_server.storage import feedback_queries as queries
+from lyra_adapters_server.storage import versions
 from lyra_adapters_server.storage.database import Database
 from lyra_adapters_server.storage.feedback_queries import FeedbackFilter, RecordedReview
 from lyra_adapters_server.storage.tables import feedback, feedback_revisions
@@ -159,3 +165,33 @@ def test_counts_for_status_are_those_of_the_newest_reviews(database: Database) -
     counts = database.read_now(queries.due_counts)
     assert (counts.samples, counts.reviewed, counts.wrong) == (3, 2, 1)
     assert database.read_now(queries.used_samples) == {}
+
+
+def test_a_registry_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(database_module.__file__).parent / "migrations"))
+    database = Database(tmp_path / "old.db")
+    with database._engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.exec_driver_sql("INSERT INTO adapters VALUES ('a', 2, 1, 1, 7)")
+        connection.exec_driver_sql("INSERT INTO splits VALUES ('a', 'key', 1)")
+        connection.commit()
+    database.migrate()
+    assert record(database, review("a")) == ["STORED"]
+    pointer = database.read_now(lambda c: versions.find_pointer(c, "a"))
+    assert pointer
+    assert (pointer.active, pointer.pointer_revision) == (1, 1)
+    assert database.read_now(lambda c: versions.known_sides(c, "a", ["key"])) == {"key": True}
+
+
+def test_the_same_reviews_from_many_threads_are_stored_once(database: Database) -> None:
+    batch = [review(f"{n}", f"p{n}") for n in range(200)]
+
+    async def all_at_once() -> list[Receipt]:
+        return await asyncio.gather(*(feedback_record.record(database, batch, f"{n}", "p") for n in range(8)))
+
+    receipts = asyncio.run(all_at_once())
+    outcomes = [outcome for receipt in receipts for outcome in receipt.outcomes]
+    assert (outcomes.count(store.Outcome.STORED), outcomes.count(store.Outcome.UNCHANGED)) == (200, 1_400)
+    assert len(listed(database)) == 200
