@@ -172,8 +172,8 @@ def configuration_page() -> str:
         names = [f"`--{name.replace('_', '-')}`", f"`{ENV_PREFIX}{name.upper()}`", f"`{name}`"]
         if info.annotation is bool:
             names[0] += f", `--no-{name.replace('_', '-')}`"
-        if name == "prompts":
-            # Hidden from the command line; see config.py.
+        if name in ("prompts", "labels"):
+            # Tables, hidden from the command line; see config.py.
             names = [f"`{ENV_PREFIX}{name.upper()}` (JSON)", f"`[{name}.ALIAS]`"]
         bounds = _bounds(info.annotation, info.metadata)
         lines.append(

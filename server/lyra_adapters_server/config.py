@@ -7,9 +7,9 @@ import os
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     CliSuppress,
@@ -76,6 +76,19 @@ class Settings(BaseSettings):
         {},
         description="Prompt of a base model, by alias: name, template with {premise} and {hypothesis}, label_words "
         "(one token each). Default: the built-in one, which works with any causal model.",
+    )
+    labels: CliSuppress[dict[str, dict[Label, str]]] = Field(
+        {},
+        description="What the head of an encoder calls each label, by the base model's alias, such as `SUPPORTS = "
+        '"LABEL_0"`. Default: its own names, such as entailment, neutral and contradiction; only names without a '
+        "meaning need this.",
+    )
+    max_loaded_bases: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="Base models in memory at a time; 0: as many as fit. Others are loaded when they are used, in the "
+        "place of the one that was not used the longest.",
     )
     device: str = Field(
         "auto",
@@ -164,6 +177,23 @@ class Settings(BaseSettings):
             raise ValueError(f"aliases must differ: {', '.join(aliases)}")
         return value
 
+    @field_validator("labels")
+    @classmethod
+    def _labels_are_told_apart(cls, value: dict[str, dict[Label, str]]) -> dict[str, dict[Label, str]]:
+        for alias, names in value.items():
+            if set(names) != set(Label) or len({name.strip().lower() for name in names.values()}) != len(Label):
+                raise ValueError(f"[labels.{alias}] needs a name of its own for each of {', '.join(Label)}")
+        return value
+
+    @model_validator(mode="after")
+    def _aliases_exist(self) -> Self:
+        aliases = [_alias(entry) for entry in self.base_model]
+        for table, keys in (("prompts", self.prompts), ("labels", self.labels)):
+            for key in keys:
+                if key not in aliases:
+                    raise ValueError(f"[{table}.{key}]: no base model has this alias; there are {', '.join(aliases)}")
+        return self
+
     @property
     def bases(self) -> tuple[BaseModelConfig, ...]:
         """The allow-list; the first is the default."""
@@ -172,6 +202,7 @@ class Settings(BaseSettings):
                 alias=_alias(entry),
                 source=entry.partition("=")[2] or entry,
                 prompt=self.prompts.get(_alias(entry)),
+                labels=self.labels.get(_alias(entry)),
             )
             for entry in self.base_model
         )

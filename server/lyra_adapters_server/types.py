@@ -93,6 +93,10 @@ class Prompt(Value):
     add_special_tokens: bool = True
 
 
+# What prompt.json of an encoder's adapter says in the place of a prompt: the tokenizer joins premise and hypothesis.
+PAIR = "pair"
+
+
 class BaseIdentity(Value):
     """Which weights a base model has. `digest`: SHA-256 over the digests of its weight files."""
 
@@ -102,7 +106,7 @@ class BaseIdentity(Value):
 
 
 class BaseCard(Value):
-    """What the server knows of a base model without loading it; written by the worker that has."""
+    """What the server knows of a base model, loaded or not; written by the worker from its files."""
 
     alias: str
     identity: BaseIdentity
@@ -112,10 +116,29 @@ class BaseCard(Value):
     # Name without layer prefix -> (out_features, in_features) of its smallest occurrence.
     linear_modules: dict[str, tuple[int, int]]
     default_target_modules: tuple[str, ...]
-    prompt: Prompt
-    label_token_ids: dict[Label, int]
+    # Of a causal model: how a pair becomes text, and the token of each label's word.
+    prompt: Prompt | None = None
+    label_token_ids: dict[Label, int] = {}
+    # Of an encoder: each label's place among the outputs of its head.
+    label_indices: dict[Label, int] = {}
+    # False: an encoder without an NLI head. Each adapter brings one of its own; without an adapter it labels nothing.
+    has_head: bool = True
     device: str
     dtype: str
+
+    @property
+    def prompt_name(self) -> str:
+        """How pairs are read: the prompt's name, or `pair` where the tokenizer joins premise and hypothesis itself."""
+        return self.prompt.name if self.prompt else PAIR
+
+
+class BaseState(StrEnum):
+    """Whether a base model's weights are in memory (protos: BaseModelState)."""
+
+    UNLOADED = "UNLOADED"
+    LOADING = "LOADING"
+    READY = "READY"
+    FAILED = "FAILED"
 
 
 class AdapterRef(Value):

@@ -21,7 +21,8 @@ def test_status_list_and_rollback_answer_within_50_ms_at_p99(
     start_server: Callable[..., ServerProcess], tiny_base: Path, model_cache: Path
 ) -> None:
     server = start_server("--base-model", f"tiny={tiny_base}", "--cache-dir", str(model_cache), base="demo")
-    server.wait_for_log("base_loaded", 2)
+    server.wait_ready()
+    server.wait_for_log("base_described", 2)
     stub = server.stub()
     # Something to roll back: one activation for each call.
     list(stub.Train(train_request("moved", base_model="tiny", activation=pb.ACTIVATION_ALWAYS)))

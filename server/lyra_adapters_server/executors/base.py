@@ -7,7 +7,7 @@ from typing import Protocol
 
 from lyra_adapters_server.trainer.events import Scored, TrainerEvent
 from lyra_adapters_server.trainer.spec import ClassifySpec, ScoreSpec, TrainSpec
-from lyra_adapters_server.types import BaseCard
+from lyra_adapters_server.types import BaseCard, BaseState
 
 
 class WorkerDied(Exception):
@@ -36,10 +36,13 @@ class Executor(Protocol):
         """Gives probabilities of pairs. Raises WorkerDied, WorkFailed."""
 
     def card(self, alias: str) -> BaseCard | None:
-        """What is known of a base model; None until it has been loaded."""
+        """What is known of a base model; None until it has been described."""
+
+    def base_state(self, alias: str) -> BaseState:
+        """Whether a base model's weights are in memory."""
 
     def load_error(self, alias: str) -> str:
-        """Why a base model could not be loaded; empty if it could, or is still loading."""
+        """Why a base model could not be described or loaded at the last try; empty if it could, or none has ended."""
 
     def on_ready(self, call: Callable[[], None]) -> None:
         """Calls back whenever a base model has become ready."""

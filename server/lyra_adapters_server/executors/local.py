@@ -13,18 +13,17 @@ from collections.abc import AsyncGenerator, Callable
 import structlog
 
 from lyra_adapters_server.executors.base import WorkerDied, WorkFailed
-from lyra_adapters_server.trainer.events import REPLY, BaseLoaded, Reply, Scored, TrainerEvent
+from lyra_adapters_server.trainer.events import OF_ITSELF, REPLY, BaseChanged, Reply, Scored, TrainerEvent
 from lyra_adapters_server.trainer.spec import (
     CancelSpec,
     ClassifySpec,
-    LoadSpec,
     Method,
     Request,
     ScoreSpec,
     TrainSpec,
     WorkerConfig,
 )
-from lyra_adapters_server.types import BaseCard, Value
+from lyra_adapters_server.types import BaseCard, BaseState, Value
 
 log = structlog.get_logger()
 
@@ -52,7 +51,8 @@ class LocalWorker:
         self._process: asyncio.subprocess.Process | None = None
         self._up = asyncio.Event()
         self._cards: dict[str, BaseCard] = {}
-        self._load_errors: dict[str, str] = {}
+        # As this worker has told; a new one begins anew.
+        self._states: dict[str, BaseChanged] = {}
         self._ready: list[Callable[[], None]] = []
         self._keeper: asyncio.Task[None] | None = None
 
@@ -73,12 +73,19 @@ class LocalWorker:
                 await self._keeper
 
     def card(self, alias: str) -> BaseCard | None:
-        """What is known of a base model; None until it has been loaded."""
+        """What is known of a base model; None until it has been described."""
         return self._cards.get(alias)
 
+    def base_state(self, alias: str) -> BaseState:
+        """Whether a base model's weights are in memory."""
+        if told := self._states.get(alias):
+            return told.state
+        return BaseState.UNLOADED if alias in self._cards else BaseState.LOADING
+
     def load_error(self, alias: str) -> str:
-        """Why a base model could not be loaded; empty if it could, or is still loading."""
-        return self._load_errors.get(alias, "")
+        """Why a base model could not be described or loaded at the last try; empty if it could, or none has ended."""
+        told = self._states.get(alias)
+        return told.error if told else ""
 
     def on_ready(self, call: Callable[[], None]) -> None:
         """Calls back whenever a base model has become ready."""
@@ -152,7 +159,7 @@ class LocalWorker:
             await asyncio.sleep(pause)
 
     async def _run_once(self) -> int | None:
-        """Starts a worker, loads the base models and reads replies until it ends; returns its exit status."""
+        """Starts a worker and reads replies until it ends; returns its exit status."""
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
@@ -165,18 +172,15 @@ class LocalWorker:
             )
         reader, writer = await asyncio.open_connection(sock=ours, limit=LINE_LIMIT)
         self._process, self._writer = process, writer
-        loading: asyncio.Task[None] | None = None
         try:
             writer.write(self._config.model_dump_json().encode() + b"\n")
             log.info("worker_started", pid=process.pid)
             self._up.set()
-            loading = asyncio.create_task(self._load_bases())
             await self._read(reader)
         finally:
             self._up.clear()
             self._writer = None
-            if loading:
-                loading.cancel()
+            self._states.clear()
             for queue in self._queues.values():
                 queue.put_nowait(WorkerDied("the trainer process has ended"))
             writer.close()
@@ -188,6 +192,9 @@ class LocalWorker:
         with contextlib.suppress(ConnectionError):
             while line := await reader.readline():
                 reply: Reply = REPLY.validate_json(line)
+                if reply.id == OF_ITSELF:
+                    self._note(reply)
+                    continue
                 queue = self._queues.get(reply.id)
                 if queue is None:
                     continue
@@ -198,22 +205,27 @@ class LocalWorker:
                 elif reply.done:
                     queue.put_nowait(None)
 
-    async def _load_bases(self) -> None:
-        """Loads the bases one after the other, the default first, and keeps their cards."""
-        for base in self._config.bases:
-            try:
-                async for event in self._run("load", LoadSpec(base_alias=base.alias)):
-                    if isinstance(event, BaseLoaded):
-                        self._cards[base.alias] = event.card
-                        self._load_errors.pop(base.alias, None)
-                        log.info("base_loaded", alias=base.alias, architecture=event.card.architecture)
-                        for call in self._ready:
-                            call()
-            except WorkFailed as error:
-                self._load_errors[base.alias] = error.message
-                log.error("base_failed", alias=base.alias, reason=error.reason, message=error.message)
-            except WorkerDied:
-                return
+    def _note(self, reply: Reply) -> None:
+        """Takes in what the worker tells of itself: how its base models fare."""
+        change = reply.event
+        if not isinstance(change, BaseChanged):
+            if reply.error is not None:
+                log.error("worker_start_failed", reason=reply.error.reason, message=reply.error.message)
+            return
+        before = self._states.get(change.alias)
+        self._states[change.alias] = change
+        if change.card is not None:
+            self._cards[change.alias] = change.card
+        if change.state == BaseState.READY:
+            log.info("base_loaded", alias=change.alias)
+            for call in self._ready:
+                call()
+        elif change.state == BaseState.UNLOADED and change.card is not None:
+            known = before is not None and before.card is not None
+            what = "base_let_go" if known else "base_described"
+            log.info(what, alias=change.alias, architecture=change.card.architecture)
+        elif change.state == BaseState.FAILED:
+            log.error("base_failed", alias=change.alias, message=change.error)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -31,7 +31,7 @@ from lyra_adapters_server.storage.feedback import SampleUse, remember_uses
 from lyra_adapters_server.storage.jobs import JobRecord
 from lyra_adapters_server.storage.versions import VersionRecord
 from lyra_adapters_server.trainer.events import Trained
-from lyra_adapters_server.trainer.spec import ScoreSpec, TrainSpec
+from lyra_adapters_server.trainer.spec import ScoreSpec, TrainSpec, class_prior
 from lyra_adapters_server.types import BaseCard, LoraConfig, Metrics
 
 
@@ -107,13 +107,18 @@ class Publisher:
         if champion.ref == against.champion.ref or not spec.validation_samples:
             return Scored(champion, against.metrics)
         scored = await self._executor.score(
-            ScoreSpec(subject=champion.ref, samples=spec.validation_samples, max_length=spec.training.max_length)
+            ScoreSpec(
+                subject=champion.ref,
+                samples=spec.validation_samples,
+                max_length=spec.training.max_length,
+                prior=class_prior(spec.training_samples),
+            )
         )
         return Scored(champion, scored.metrics)
 
     def _card(self, spec: TrainSpec) -> BaseCard:
         card = self._executor.card(spec.base_alias)
-        assert card is not None, "a base that was trained on has been loaded"
+        assert card is not None, "a base that was trained on has been described"
         return card
 
     def _write_files(
@@ -136,6 +141,7 @@ class Publisher:
                 name=full_name(job.adapter, number),
                 adapter=job.adapter,
                 base=base.identity,
+                encoder=base.prompt is None,
                 continued_from=job.continue_from,
                 domain=job.domain,
                 champion=against.champion.ref.name,
@@ -243,7 +249,7 @@ def _training_record(job: JobRecord, spec: TrainSpec, trained: Trained, base: Ba
         "task_id": job.task_id,
         "domain": job.domain,
         "base": base.identity.model_dump(mode="json"),
-        "prompt": base.prompt.name,
+        "prompt": base.prompt_name,
         "continued_from": job.continue_from,
         "lora": job.lora,
         "training": job.training,

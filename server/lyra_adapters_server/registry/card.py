@@ -14,6 +14,8 @@ class CardFacts:
     name: str
     adapter: str
     base: BaseIdentity
+    # An encoder with a classification head, not a causal model.
+    encoder: bool
     continued_from: str
     domain: str
     champion: str
@@ -64,10 +66,11 @@ def model_card(facts: CardFacts) -> str:
             ),
             "",
         ]
-    return "\n".join([*lines, "## Use", "", "```python", SNIPPET.strip(), "```", ""])
+    snippet = ENCODER_SNIPPET if facts.encoder else CAUSAL_SNIPPET
+    return "\n".join([*lines, "## Use", "", "```python", snippet.strip(), "```", ""])
 
 
-SNIPPET = """
+CAUSAL_SNIPPET = """
 import json
 from pathlib import Path
 
@@ -89,5 +92,35 @@ with torch.inference_mode():
     logits = model(**inputs).logits[0, -1]
 labels = list(prompt["label_token_ids"])
 probabilities = torch.softmax(logits[[prompt["label_token_ids"][label] for label in labels]].float(), 0)
+print({label: round(float(p), 3) for label, p in zip(labels, probabilities)})
+"""
+
+ENCODER_SNIPPET = """
+import json
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+directory = Path(".")  # this directory
+config = json.loads((directory / "adapter_config.json").read_text())
+prompt = json.loads((directory / "prompt.json").read_text())
+base = config["base_model_name_or_path"]
+tokenizer = AutoTokenizer.from_pretrained(base)
+# A base without a head for three labels gets one here; the adapter brings its weights.
+model = AutoModelForSequenceClassification.from_pretrained(
+    base, num_labels=3, ignore_mismatched_sizes=True, dtype=torch.float32
+)
+model = PeftModel.from_pretrained(model, directory).eval()
+
+premise, hypothesis = "Naps of 90 minutes improved recall.", "Naps help memory."
+inputs = tokenizer(
+    premise, hypothesis, truncation="only_first", max_length=prompt["max_length"], return_tensors="pt"
+)
+with torch.inference_mode():
+    logits = model(**inputs).logits[0]
+labels = list(prompt["label_indices"])
+probabilities = torch.softmax(logits[[prompt["label_indices"][label] for label in labels]], 0)
 print({label: round(float(p), 3) for label, p in zip(labels, probabilities)})
 """

@@ -9,7 +9,14 @@ from lyra_adapters.v1 import adapter_service_pb2 as pb
 from lyra_adapters_server.errors import Kind, Refusal
 from lyra_adapters_server.executors.base import Executor
 from lyra_adapters_server.trainer.spec import BaseModelConfig
-from lyra_adapters_server.types import BaseCard
+from lyra_adapters_server.types import BaseCard, BaseState
+
+_STATES: dict[BaseState, pb.BaseModelState] = {
+    BaseState.UNLOADED: pb.BASE_MODEL_STATE_UNLOADED,
+    BaseState.LOADING: pb.BASE_MODEL_STATE_LOADING,
+    BaseState.READY: pb.BASE_MODEL_STATE_READY,
+    BaseState.FAILED: pb.BASE_MODEL_STATE_FAILED,
+}
 
 
 def find_base(bases: Sequence[BaseModelConfig], executor: Executor, asked: str) -> BaseCard:
@@ -31,28 +38,28 @@ def find_base(bases: Sequence[BaseModelConfig], executor: Executor, asked: str) 
 
 def base_status(base: BaseModelConfig, executor: Executor) -> pb.BaseModelStatus:
     """Readiness and identity of a base model."""
-    card = executor.card(base.alias)
+    card, error = executor.card(base.alias), executor.load_error(base.alias)
+    state = _STATES[executor.base_state(base.alias)]
     if card is None:
-        error = executor.load_error(base.alias)
-        state = pb.BASE_MODEL_STATE_FAILED if error else pb.BASE_MODEL_STATE_LOADING
         return pb.BaseModelStatus(
             alias=base.alias, identity=pb.BaseModelIdentity(id=base.source), state=state, error=error
         )
     return pb.BaseModelStatus(
         alias=base.alias,
         identity=pb.BaseModelIdentity(**card.identity.model_dump()),
-        state=pb.BASE_MODEL_STATE_READY,
+        state=state,
+        error=error,
         architecture=card.architecture,
         parameters=card.parameters,
         linear_modules=sorted(card.linear_modules),
         default_target_modules=card.default_target_modules,
-        prompt=card.prompt.name,
+        prompt=card.prompt_name,
     )
 
 
 def _not_ready(alias: str, error: str) -> Refusal:
     if error:
-        return Refusal(Kind.UNAVAILABLE, "BASE_MODEL_FAILED", f"Base model {alias} could not be loaded: {error}")
+        return Refusal(Kind.UNAVAILABLE, "BASE_MODEL_FAILED", f"Base model {alias} can't be used: {error}")
     return Refusal(
         Kind.UNAVAILABLE,
         "BASE_MODEL_NOT_READY",

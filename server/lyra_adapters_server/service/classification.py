@@ -42,7 +42,14 @@ class Classifier:
         """Labels pairs. Raises Refusal."""
         pairs = _pairs(request)
         subject = await self._subject(request)
-        max_length = find_base(self._service.bases, self._service.executor, subject.base_alias).max_length
+        card = find_base(self._service.bases, self._service.executor, subject.base_alias)
+        if not subject.directory and not card.has_head:
+            raise Refusal(
+                Kind.FAILED_PRECONDITION,
+                "BASE_HAS_NO_HEAD",
+                f"Base model {card.alias} has no NLI head, so without an adapter it can't label anything; ask for a "
+                "version.",
+            )
         if self._waiting >= self._limits.waiting:
             raise Refusal(
                 Kind.RESOURCE_EXHAUSTED,
@@ -54,7 +61,7 @@ class Classifier:
         try:
             async with asyncio.timeout(self._limits.wait_s):
                 scored = await self._service.executor.classify(
-                    ClassifySpec(subject=subject, pairs=pairs, max_length=max_length)
+                    ClassifySpec(subject=subject, pairs=pairs, max_length=card.max_length)
                 )
         except TimeoutError:
             raise Refusal(
@@ -71,7 +78,9 @@ class Classifier:
                 retry_after_s=2.0,
             ) from None
         except WorkFailed as error:
-            raise Refusal(Kind.INTERNAL, error.reason, error.message) from None
+            # A base model that can't be loaded now may be loaded later: it is tried at each use.
+            kind = Kind.UNAVAILABLE if error.reason.startswith("BASE_MODEL_") else Kind.INTERNAL
+            raise Refusal(kind, error.reason, error.message) from None
         finally:
             self._waiting -= 1
         return pb.ClassifyResponse(

@@ -66,6 +66,7 @@ async def serve(settings: Settings) -> None:
             dtype=settings.dtype,
             threads=settings.threads,
             nice=settings.nice,
+            max_loaded_bases=settings.max_loaded_bases,
             cache_dir=str(settings.cache_dir),
             log_format=settings.log_format,
             log_level=settings.log_level,

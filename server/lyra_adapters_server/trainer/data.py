@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 
-from lyra_adapters_server.trainer.prompt import PromptEncoder
+from lyra_adapters_server.trainer.prompt import Encoded
 from lyra_adapters_server.types import LABELS, Pair, Sample
 
 # Steps whose rows are sorted by length together. More saves padding, fewer leaves the order more random.
@@ -19,61 +20,86 @@ _STEPS_SORTED_TOGETHER = 8
 _MICRO_BATCH_OVERHEAD = 128
 
 
+class TextEncoder(Protocol):
+    """How pairs become tokens for one base model: a prompt, or the tokenizer's own pair encoding."""
+
+    def encode(self, pairs: Sequence[tuple[str, str]], max_length: int) -> list[Encoded]:
+        """Tokenises premises and hypotheses, cutting the ends of premises until the sequences fit."""
+        ...
+
+    def describe(self) -> dict[str, object]:
+        """What prompt.json says of it."""
+        ...
+
+
 @dataclass(frozen=True)
 class Row:
-    """A tokenised sample."""
+    """A tokenised sample. `types` is empty, or says of each token which text it belongs to."""
 
     tokens: tuple[int, ...]
     label: int
     truncated: bool
+    types: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows padded on the right to the longest: causal attention never looks at what follows, so no mask is needed.
+    """Rows padded on the right to the longest. Causal attention never looks at what follows, so it needs no mask.
 
     Attributes:
         tokens: (rows, positions), int64.
         lengths: (rows), int64.
         labels: (rows), int64, indices into LABELS.
         token_count: Tokens without padding.
+        types: (rows, positions), int64, or None where the rows have none.
     """
 
     tokens: torch.Tensor
     lengths: torch.Tensor
     labels: torch.Tensor
     token_count: int
+    types: torch.Tensor | None = None
+
+    @property
+    def mask(self) -> torch.Tensor:
+        """(rows, positions), int64: 1 for tokens, 0 for padding."""
+        return (torch.arange(self.tokens.shape[1], device=self.tokens.device) < self.lengths[:, None]).long()
 
 
-def encode_rows(samples: Sequence[Sample], encoder: PromptEncoder, max_length: int) -> list[Row]:
+def encode_rows(samples: Sequence[Sample], encoder: TextEncoder, max_length: int) -> list[Row]:
     """Tokenises samples once, cutting premises that do not fit in `max_length` tokens."""
     index = {label: position for position, label in enumerate(LABELS)}
     encoded = encoder.encode([(sample.premise, sample.hypothesis) for sample in samples], max_length)
     return [
-        Row(tuple(tokens), index[sample.correct_label], truncated)
-        for sample, (tokens, truncated) in zip(samples, encoded, strict=True)
+        Row(tuple(found.ids), index[sample.correct_label], found.truncated, tuple(found.types))
+        for sample, found in zip(samples, encoded, strict=True)
     ]
 
 
-def encode_pairs(pairs: Sequence[Pair], encoder: PromptEncoder, max_length: int) -> list[Row]:
+def encode_pairs(pairs: Sequence[Pair], encoder: TextEncoder, max_length: int) -> list[Row]:
     """As encode_rows, for pairs whose label is not known; the rows' label means nothing."""
     encoded = encoder.encode([(pair.premise, pair.hypothesis) for pair in pairs], max_length)
-    return [Row(tuple(tokens), 0, truncated) for tokens, truncated in encoded]
+    return [Row(tuple(found.ids), 0, found.truncated, tuple(found.types)) for found in encoded]
 
 
 def make_batch(rows: Sequence[Row], padding: int, device: torch.device) -> Batch:
-    """Pads rows into one batch on the device. `padding` is any valid token; its positions are never read."""
-    width = max(len(row.tokens) for row in rows)
-    tokens = torch.full((len(rows), width), padding, dtype=torch.int64)
-    for index, row in enumerate(rows):
-        tokens[index, : len(row.tokens)] = torch.tensor(row.tokens)
+    """Pads rows into one batch on the device, with the token `padding`."""
     lengths = [len(row.tokens) for row in rows]
+    types = _padded([row.types for row in rows], 0).to(device) if any(row.types for row in rows) else None
     return Batch(
-        tokens.to(device),
+        _padded([row.tokens for row in rows], padding).to(device),
         torch.tensor(lengths).to(device),
         torch.tensor([row.label for row in rows]).to(device),
         sum(lengths),
+        types,
     )
+
+
+def _padded(rows: Sequence[tuple[int, ...]], padding: int) -> torch.Tensor:
+    found = torch.full((len(rows), max(map(len, rows))), padding, dtype=torch.int64)
+    for index, row in enumerate(rows):
+        found[index, : len(row)] = torch.tensor(row)
+    return found
 
 
 def training_order(lengths: Sequence[int], epochs: int, batch_size: int, seed: int) -> list[list[int]]:

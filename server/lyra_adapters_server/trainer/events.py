@@ -6,7 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from lyra_adapters_server.types import BaseCard, Metrics, Value
+from lyra_adapters_server.types import BaseCard, BaseState, Metrics, Value
+
+# Replies under this id answer no request: the worker tells of itself.
+OF_ITSELF = 0
 
 
 class BaseLoaded(Value):
@@ -14,6 +17,17 @@ class BaseLoaded(Value):
 
     kind: Literal["base_loaded"] = "base_loaded"
     card: BaseCard
+
+
+class BaseChanged(Value):
+    """A base model was described, is being loaded, is in memory, was let go, or failed."""
+
+    kind: Literal["base_changed"] = "base_changed"
+    alias: str
+    state: BaseState
+    # Once it has been described.
+    card: BaseCard | None = None
+    error: str = ""
 
 
 class TrainingStarted(Value):
@@ -87,7 +101,7 @@ class Scored(Value):
 
 
 TrainerEvent = Annotated[
-    BaseLoaded | TrainingStarted | TrainingProgress | Evaluated | TrainerWarning | Trained | Scored,
+    BaseLoaded | BaseChanged | TrainingStarted | TrainingProgress | Evaluated | TrainerWarning | Trained | Scored,
     Field(discriminator="kind"),
 ]
 

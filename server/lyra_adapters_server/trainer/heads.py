@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from torch import nn
 
 
 class Head(Protocol):
@@ -40,6 +42,29 @@ class AnswerTokenHead:
         if self._softcap is not None:
             logits = torch.tanh(logits / self._softcap) * self._softcap
         return logits
+
+
+class ClassifierHead:
+    """The classification head of an encoder: its modules in turn, from the first position to three outputs."""
+
+    def __init__(self, modules: Sequence[nn.Module], label_indices: Sequence[int]) -> None:
+        """Takes the head.
+
+        Args:
+            modules: In float32 and in evaluation mode; each takes what the one before it gives.
+            label_indices: The output of each label, in the order of LABELS.
+        """
+        self._modules = modules
+        self._indices = list(label_indices)
+
+    def __call__(self, hidden: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """See Head."""
+        del lengths
+        # Every family's head reads the first position alone; the others need no copy in float32.
+        found = hidden[:, :1].float()
+        for module in self._modules:
+            found = module(found)
+        return found[:, self._indices]
 
 
 def summed_loss(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:

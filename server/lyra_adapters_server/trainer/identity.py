@@ -8,6 +8,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from safetensors import safe_open
+
 from lyra_adapters_server.trainer.errors import TrainerError
 
 _INDEX = "model.safetensors.index.json"
@@ -30,6 +32,19 @@ def weight_files(directory: Path) -> list[Path]:
     if missing:
         raise TrainerError("BASE_MODEL_LOAD_FAILED", f"{directory} has no {', '.join(missing)}")
     return files
+
+
+def weight_names(directory: Path) -> set[str]:
+    """Lists the names of the tensors in a directory's weight files.
+
+    Raises:
+        TrainerError: BASE_MODEL_LOAD_FAILED.
+    """
+    found: set[str] = set()
+    for file in weight_files(directory):
+        with safe_open(file, framework="numpy") as weights:
+            found.update(weights.keys())
+    return found
 
 
 def weights_digest(directory: Path, cache_dir: Path) -> str:

@@ -12,7 +12,8 @@ import peft
 import torch
 import transformers
 
-from lyra_adapters_server.trainer.bases import Base, Bases
+from lyra_adapters_server.trainer.base import Base
+from lyra_adapters_server.trainer.bases import Bases
 from lyra_adapters_server.trainer.data import Row, encode_rows, make_batch, split_by_length, training_order
 from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.trainer.events import (
@@ -25,12 +26,11 @@ from lyra_adapters_server.trainer.events import (
 )
 from lyra_adapters_server.trainer.fused import Dropout
 from lyra_adapters_server.trainer.heads import summed_loss
-from lyra_adapters_server.trainer.lora import Adapter, new_config
 from lyra_adapters_server.trainer.metrics import compute_metrics
-from lyra_adapters_server.trainer.score import Subject, open_subject, score_rows, write_prompt
-from lyra_adapters_server.trainer.spec import TrainSpec
+from lyra_adapters_server.trainer.score import Subject, is_headless, open_subject, score_rows, write_prompt
+from lyra_adapters_server.trainer.spec import TrainSpec, class_prior
 from lyra_adapters_server.trainer.state import TrainState, learning_rate_at
-from lyra_adapters_server.types import AdapterRef, LoraConfig, Metrics
+from lyra_adapters_server.types import LABELS, LoraConfig, Metrics
 
 Events = Generator[TrainerEvent | None, None, None]
 
@@ -72,21 +72,48 @@ def train(spec: TrainSpec, bases: Bases) -> Iterator[TrainerEvent | None]:
     """
     if not spec.training_samples:
         raise TrainerError("NO_TRAINING_SAMPLES", "there is nothing to train on")
-    base = bases.get(spec.base_alias)
-    yield from _Run(spec, base).events()
+    before = None
+    if spec.validation_samples and spec.champion.base_alias != spec.base_alias:
+        # What is in force stands on another base. First, so that never two bases are needed at a time.
+        yield from bases.prepare(spec.champion.base_alias)
+        with bases.use(spec.champion.base_alias) as base:
+            before = yield from _score_champion(spec, base)
+    yield from bases.prepare(spec.base_alias)
+    with bases.use(spec.base_alias) as base:
+        yield from _Run(spec, base, before).events()
+
+
+def _score_champion(
+    spec: TrainSpec, base: Base, encoded: Sequence[Row] | None = None
+) -> Generator[TrainerEvent | None, None, Metrics]:
+    """Scores what is in force on the held-out rows.
+
+    Args:
+        spec: Of the training.
+        base: The champion's.
+        encoded: The rows under the base's own prompt, if they are at hand.
+    """
+    samples = spec.validation_samples
+    if is_headless(base, spec.champion):
+        labels = [LABELS.index(sample.correct_label) for sample in samples]
+        return compute_metrics([class_prior(spec.training_samples)] * len(labels), labels)
+    subject = open_subject(base, spec.champion)
+    if encoded is None or subject.encoder is not base.encoder:
+        encoded = encode_rows(samples, subject.encoder, min(spec.training.max_length, base.card.max_length))
+    found = yield from score_rows(base, subject, encoded)
+    return compute_metrics(found, [row.label for row in encoded])
 
 
 class _Run:
-    def __init__(self, spec: TrainSpec, base: Base) -> None:
-        self._spec, self._base, self._training = spec, base, spec.training
+    def __init__(self, spec: TrainSpec, base: Base, before: Metrics | None) -> None:
+        self._spec, self._base, self._training, self._before = spec, base, spec.training, before
         self._max_length = min(spec.training.max_length, base.card.max_length)
         self._rows = encode_rows(spec.training_samples, base.encoder, self._max_length)
         self._held_out = encode_rows(spec.validation_samples, base.encoder, self._max_length)
-        self._adapter = Adapter(base.model, new_config(spec.lora, target_modules(base, spec.lora), base.card.identity))
-        self._adapter.initialise(self._training.seed)
+        self._adapter = base.new_adapter(spec.lora, target_modules(base, spec.lora), self._training.seed)
         if spec.continue_from is not None and spec.continue_from.directory:
             self._adapter.continue_from(Path(spec.continue_from.directory))
-        self._subject = Subject(self._adapter, base.encoder, base.head(base.encoder))
+        self._subject = Subject(self._adapter, base.encoder, base.head(base.encoder, self._adapter))
         self._dropout = Dropout(spec.lora.dropout, self._training.seed)
         self._state = TrainState(self._adapter, self._training)
         self._order = training_order(
@@ -107,9 +134,11 @@ class _Run:
                 reason="SAMPLES_TRUNCATED",
                 message=f"{truncated} samples are longer than {self._max_length} tokens; their premises were cut",
             )
-        before = None
+        before = self._before
         if self._held_out:
-            before = yield from self._evaluate_champion(spec.champion)
+            if before is None:
+                before = yield from _score_champion(spec, self._base, self._held_out)
+            yield Evaluated(stage="BEFORE", subject=spec.champion.name, metrics=before, step=0)
         stopped_early = False
         evaluate_at = self._evaluation_steps() if self._held_out else set()
         while state.step < len(self._order) and not stopped_early:
@@ -189,21 +218,9 @@ class _Run:
         count = self._training.epochs * self._training.evaluations_per_epoch
         return {max(1, round(len(self._order) * number / count)) for number in range(1, count + 1)}
 
-    def _evaluate(self, subject: Subject, rows: Sequence[Row]) -> Generator[TrainerEvent | None, None, Metrics]:
-        found = yield from score_rows(self._base, subject, rows)
-        return compute_metrics(found, [row.label for row in rows])
-
-    def _evaluate_champion(self, champion: AdapterRef) -> Generator[TrainerEvent | None, None, Metrics]:
-        subject = open_subject(self._base, champion)
-        rows = self._held_out
-        if subject.encoder is not self._base.encoder:
-            rows = encode_rows(self._spec.validation_samples, subject.encoder, self._max_length)
-        metrics = yield from self._evaluate(subject, rows)
-        yield Evaluated(stage="BEFORE", subject=champion.name, metrics=metrics, step=0)
-        return metrics
-
     def _validate(self) -> Events:
-        metrics = yield from self._evaluate(self._subject, self._held_out)
+        found = yield from score_rows(self._base, self._subject, self._held_out)
+        metrics = compute_metrics(found, [row.label for row in self._held_out])
         best = self._state.note(metrics)
         yield Evaluated(stage="VALIDATION", subject="", metrics=metrics, step=self._state.step, best=best)
 

@@ -5,10 +5,11 @@ Between micro-batches the base is bare, so any number of adapters, and the base 
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import types
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,9 @@ CONFIG_FILE = "adapter_config.json"
 _PREFIX = "base_model.model."
 _ADAPTER = "default"
 
+# The spread of weights drawn for a new head, as transformers draws them for these families.
+_HEAD_SPREAD = 0.02
+
 
 @dataclass(frozen=True)
 class _Site:
@@ -41,11 +45,12 @@ class _Site:
 
 
 class Adapter:
-    """The LoRA layers of one adapter for one base model.
+    """The LoRA layers of one adapter for one base model, and the head that it brings along, if any.
 
     Attributes:
         config: PEFT's configuration.
         parameters: Float32 tensors by their names in the file: A is (rank, inputs), B is (outputs, rank).
+        head: Float32 copies of the modules to save, in the configuration's order: trained whole, not by LoRA.
         dropout: The masks in training; None in evaluation.
     """
 
@@ -57,16 +62,21 @@ class Adapter:
             config: A peft.LoraConfig.
 
         Raises:
-            TrainerError: TARGET_MODULES_UNKNOWN, if the model has none of the target modules.
+            TrainerError: TARGET_MODULES_UNKNOWN, if the model has none of the target modules; ADAPTER_MISMATCH, if
+                it has none of the modules to save.
         """
         self.config = config
         self.dropout: Dropout | None = None
         self.parameters: dict[str, nn.Parameter] = {}
+        self.head: list[nn.Module] = []
         self._sites: list[_Site] = []
         before = set(vars(model))
         bare = dict(model.named_modules())
+        # The modules to save are ours to keep: PEFT would leave its wrappers in the model.
+        layers_only = copy.copy(config)
+        layers_only.modules_to_save = None
         try:
-            peft.inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
+            peft.inject_adapter_in_model(layers_only, model, adapter_name=_ADAPTER)
         except ValueError as error:
             raise TrainerError(
                 "TARGET_MODULES_UNKNOWN", f"the base model has no such target modules: {error}"
@@ -75,6 +85,8 @@ class Adapter:
             if isinstance(layer, peft.tuners.lora.LoraLayer):
                 self._take(bare, name, layer)
         self._detach()
+        for name in config.modules_to_save or ():
+            self._take_head(bare, name)
         # PEFT leaves its configuration on the model; the next adapter must not find it.
         for attribute in set(vars(model)) - before:
             delattr(model, attribute)
@@ -102,16 +114,25 @@ class Adapter:
             if self.dropout is not None:
                 self.dropout.finish()
 
-    def initialise(self, seed: int) -> None:
-        """Draws A as PEFT does (Kaiming uniform) and zeroes B, from a generator of its own."""
+    def initialise(self, seed: int, new: Collection[str] = ()) -> None:
+        """Draws A as PEFT does (Kaiming uniform) and zeroes B, from a generator of its own.
+
+        Args:
+            seed: Of the generator.
+            new: Names of the model's parameters that no file holds; where the head has them, they are drawn too. The
+                rest of the head starts as the base's.
+        """
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 if ".lora_A." in name:
                     bound = 1 / math.sqrt(parameter.shape[1])
                     parameter.copy_(torch.rand(parameter.shape, generator=generator) * 2 * bound - bound)
-                else:
+                elif ".lora_B." in name:
                     parameter.zero_()
+                elif name.removeprefix(_PREFIX) in new:
+                    drawn = torch.randn(parameter.shape, generator=generator) * _HEAD_SPREAD
+                    parameter.copy_(drawn if parameter.dim() > 1 else torch.zeros_like(drawn))
 
     def load(self, directory: Path) -> None:
         """Takes the weights of a file with the same layers and shapes.
@@ -152,6 +173,8 @@ class Adapter:
                     mine[: parent.r] = weight
                 elif ".lora_B." in name and weight.shape == (mine.shape[0], parent.r):
                     mine[:, : parent.r] = weight.float() * (parent_scale / self.scale)
+                elif ".lora_" not in name and weight.shape == mine.shape:
+                    mine.copy_(weight)
                 else:
                     raise TrainerError("ADAPTER_MISMATCH", f"the layers of {directory.name} do not fit this base model")
 
@@ -176,6 +199,18 @@ class Adapter:
             self.parameters[f"{_PREFIX}{name}.{part}.weight"] = linear.weight
         layer.forward = types.MethodType(self._forward, layer)
 
+    def _take_head(self, bare: dict[str, nn.Module], short: str) -> None:
+        name = next((name for name in bare if f".{name}".endswith(f".{short}")), None)
+        if name is None:
+            raise TrainerError(
+                "ADAPTER_MISMATCH", f"the base model has no module `{short}`, which the adapter replaces"
+            )
+        module = copy.deepcopy(bare[name]).float()
+        self.head.append(module)
+        for part, parameter in module.named_parameters():
+            parameter.requires_grad_(True)
+            self.parameters[f"{_PREFIX}{name}.{part}"] = parameter
+
     def _forward(self, layer: Any, x: torch.Tensor) -> torch.Tensor:
         base, scale = layer.base_layer, self.scale
         kept, mask = x.detach(), None
@@ -191,8 +226,25 @@ class Adapter:
             setattr(site.parent, site.name, site.base)
 
 
-def new_config(lora: LoraConfig, targets: tuple[str, ...], identity: BaseIdentity) -> Any:
-    """Makes PEFT's configuration for a new adapter."""
+def new_config(
+    lora: LoraConfig,
+    targets: tuple[str, ...],
+    identity: BaseIdentity,
+    *,
+    task_type: str | None = "CAUSAL_LM",
+    modules_to_save: tuple[str, ...] = (),
+    exclude_modules: str | None = None,
+) -> Any:
+    """Makes PEFT's configuration for a new adapter.
+
+    Args:
+        lora: Rank, scale and dropout.
+        targets: Names of the linear modules to adapt.
+        identity: Of the base.
+        task_type: PEFT's word for what the model does.
+        modules_to_save: Names of the modules that the adapter replaces as a whole.
+        exclude_modules: A pattern of modules that are no targets, whatever their name.
+    """
     return peft.LoraConfig(
         r=lora.rank,
         # vLLM and llama.cpp read it as a number of either kind; PEFT's own files hold an integer where it is one.
@@ -200,7 +252,9 @@ def new_config(lora: LoraConfig, targets: tuple[str, ...], identity: BaseIdentit
         lora_dropout=lora.dropout,
         target_modules=list(targets),
         bias="none",
-        task_type="CAUSAL_LM",
+        task_type=task_type,
+        modules_to_save=list(modules_to_save) or None,
+        exclude_modules=exclude_modules,
         base_model_name_or_path=identity.id,
         revision=identity.revision or None,
         inference_mode=False,

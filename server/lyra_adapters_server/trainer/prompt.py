@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.types import LABELS, Label, Prompt
@@ -21,6 +21,14 @@ PLAIN_V1 = Prompt(
 DEFAULT_PROMPT = PLAIN_V1
 
 _PREMISE, _HYPOTHESIS = "{premise}", "{hypothesis}"
+
+
+class Encoded(NamedTuple):
+    """A pair as tokens, and whether anything was cut; `types` of the tokens where a model tells texts apart by them."""
+
+    ids: list[int]
+    truncated: bool
+    types: Sequence[int] = ()
 
 
 class PromptEncoder:
@@ -56,7 +64,7 @@ class PromptEncoder:
         middle, tail = rest.split(_HYPOTHESIS)
         return f"{before}{premise}{middle}{hypothesis}{tail}"
 
-    def encode(self, pairs: Sequence[tuple[str, str]], max_length: int) -> list[tuple[list[int], bool]]:
+    def encode(self, pairs: Sequence[tuple[str, str]], max_length: int) -> list[Encoded]:
         """Tokenises pairs, cutting the ends of premises until the sequences fit.
 
         A hypothesis is cut only when it does not fit with an empty premise: a claim without its end is another claim.
@@ -64,9 +72,6 @@ class PromptEncoder:
         Args:
             pairs: Premises and hypotheses.
             max_length: Tokens at most, prompt included.
-
-        Returns:
-            For each pair the token ids, and whether anything was cut.
 
         Raises:
             TrainerError: PROMPT_INVALID, if the prompt alone is longer than `max_length`.
@@ -77,17 +82,22 @@ class PromptEncoder:
         texts = [self.text(premise, hypothesis) for premise, hypothesis in pairs]
         found = self._tokenizer(texts, add_special_tokens=self.prompt.add_special_tokens)["input_ids"]
         return [
-            (ids, False) if len(ids) <= max_length else self._fit(premise, hypothesis, ids, max_length)
+            Encoded(ids, False) if len(ids) <= max_length else self._fit(premise, hypothesis, ids, max_length)
             for (premise, hypothesis), ids in zip(pairs, found, strict=True)
         ]
 
-    def _fit(self, premise: str, hypothesis: str, ids: list[int], max_length: int) -> tuple[list[int], bool]:
+    def describe(self) -> dict[str, Any]:
+        """What prompt.json says: the prompt and the label words' tokens."""
+        label_token_ids = dict(zip(LABELS, self.label_token_ids, strict=True))
+        return {**self.prompt.model_dump(mode="json"), "label_token_ids": label_token_ids}
+
+    def _fit(self, premise: str, hypothesis: str, ids: list[int], max_length: int) -> Encoded:
         ids, premise = self._cut(premise, ids, max_length, lambda text: self.text(text, hypothesis))
         if len(ids) > max_length:
             ids, _ = self._cut(hypothesis, ids, max_length, lambda text: self.text(premise, text))
         if len(ids) > max_length:
             raise TrainerError("PROMPT_INVALID", f"prompt `{self.prompt.name}` does not fit in {max_length} tokens")
-        return ids, True
+        return Encoded(ids, True)
 
     def _cut(self, text: str, ids: list[int], max_length: int, fill: Any) -> tuple[list[int], str]:
         # Token borders move when text is cut, so this repeats: each round drops as many tokens as are over.

@@ -9,18 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 
-from lyra_adapters_server.trainer.bases import Base, Bases
-from lyra_adapters_server.trainer.data import Row, encode_pairs, encode_rows, make_batch, split_by_length
+from lyra_adapters_server.trainer.base import Base
+from lyra_adapters_server.trainer.bases import Bases
+from lyra_adapters_server.trainer.data import Row, TextEncoder, encode_pairs, encode_rows, make_batch, split_by_length
 from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.trainer.events import Scored, TrainerEvent
 from lyra_adapters_server.trainer.heads import Head, probabilities
 from lyra_adapters_server.trainer.lora import Adapter, load_adapter
 from lyra_adapters_server.trainer.metrics import compute_metrics
-from lyra_adapters_server.trainer.prompt import PromptEncoder
 from lyra_adapters_server.trainer.spec import ClassifySpec, ScoreSpec
-from lyra_adapters_server.types import LABELS, AdapterRef, Prompt
+from lyra_adapters_server.types import LABELS, AdapterRef
 
 PROMPT_FILE = "prompt.json"
 
@@ -32,7 +31,7 @@ class Subject:
     """What is scored: an adapter under its own prompt, or the bare base under the base's."""
 
     adapter: Adapter | None
-    encoder: PromptEncoder
+    encoder: TextEncoder
     head: Head
 
     def attached(self) -> AbstractContextManager[None]:
@@ -49,36 +48,31 @@ def open_subject(base: Base, reference: AdapterRef) -> Subject:
     """Loads what a reference names.
 
     Raises:
-        TrainerError: ADAPTER_LOAD_FAILED, ADAPTER_MISMATCH, PROMPT_INVALID, LABEL_NOT_ONE_TOKEN.
+        TrainerError: ADAPTER_LOAD_FAILED, ADAPTER_MISMATCH, PROMPT_INVALID, LABEL_NOT_ONE_TOKEN, BASE_HAS_NO_HEAD.
     """
     if not reference.directory:
         return Subject(None, base.encoder, base.head(base.encoder))
     directory = Path(reference.directory)
-    encoder = base.encoder_for(read_prompt(directory))
-    return Subject(load_adapter(base.model, directory), encoder, base.head(encoder))
+    encoder = read_prompt(directory, base)
+    adapter = load_adapter(base.model, directory)
+    return Subject(adapter, encoder, base.head(encoder, adapter))
 
 
-def read_prompt(directory: Path) -> Prompt:
-    """Reads the prompt that an adapter was trained with.
+def read_prompt(directory: Path, base: Base) -> TextEncoder:
+    """Reads how an adapter was trained to read pairs.
 
     Raises:
-        TrainerError: ADAPTER_LOAD_FAILED.
+        TrainerError: ADAPTER_LOAD_FAILED, PROMPT_INVALID, LABEL_NOT_ONE_TOKEN.
     """
     try:
-        content = json.loads((directory / PROMPT_FILE).read_text(encoding="utf-8"))
-        return Prompt.model_validate({key: content[key] for key in Prompt.model_fields})
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        return base.encoder_for(json.loads((directory / PROMPT_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainerError("ADAPTER_LOAD_FAILED", f"{directory.name}/{PROMPT_FILE} can't be read") from error
 
 
-def write_prompt(directory: Path, encoder: PromptEncoder, max_length: int) -> None:
-    """Writes prompt.json: the prompt, the label words' tokens and the length that premises were cut to."""
-    content = {
-        **encoder.prompt.model_dump(mode="json"),
-        "label_token_ids": dict(zip(LABELS, encoder.label_token_ids, strict=True)),
-        "max_length": max_length,
-    }
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+def write_prompt(directory: Path, encoder: TextEncoder, max_length: int) -> None:
+    """Writes prompt.json: how pairs become tokens, where labels are read, and the length that premises were cut to."""
+    text = json.dumps({**encoder.describe(), "max_length": max_length}, indent=2, ensure_ascii=False) + "\n"
     (directory / PROMPT_FILE).write_text(text, encoding="utf-8")
 
 
@@ -105,18 +99,28 @@ def score(spec: ScoreSpec, bases: Bases) -> Iterator[TrainerEvent | None]:
     Raises:
         TrainerError: BASE_MODEL_UNKNOWN and what else loading a base or an adapter raises.
     """
-    base = bases.get(spec.subject.base_alias)
-    subject = open_subject(base, spec.subject)
-    rows = encode_rows(spec.samples, subject.encoder, min(spec.max_length, base.card.max_length))
-    found = yield from score_rows(base, subject, rows)
-    metrics = compute_metrics(found, [row.label for row in rows]) if rows else None
-    yield Scored(metrics=metrics, probabilities=found, truncated=[row.truncated for row in rows])
+    yield from bases.prepare(spec.subject.base_alias)
+    with bases.use(spec.subject.base_alias) as base:
+        if spec.prior is not None and is_headless(base, spec.subject):
+            found, cut = [spec.prior] * len(spec.samples), [False] * len(spec.samples)
+        else:
+            subject = open_subject(base, spec.subject)
+            rows = encode_rows(spec.samples, subject.encoder, min(spec.max_length, base.card.max_length))
+            found, cut = (yield from score_rows(base, subject, rows)), [row.truncated for row in rows]
+    labels = [LABELS.index(sample.correct_label) for sample in spec.samples]
+    yield Scored(metrics=compute_metrics(found, labels) if labels else None, probabilities=found, truncated=cut)
+
+
+def is_headless(base: Base, reference: AdapterRef) -> bool:
+    """Whether a reference names a bare base without an NLI head: it knows no more than how often each label occurs."""
+    return not reference.directory and not base.card.has_head
 
 
 def classify(spec: ClassifySpec, bases: Bases) -> Iterator[TrainerEvent | None]:
     """As `score`, for pairs whose label is not known: no metrics."""
-    base = bases.get(spec.subject.base_alias)
-    subject = open_subject(base, spec.subject)
-    rows = encode_pairs(spec.pairs, subject.encoder, min(spec.max_length, base.card.max_length))
-    found = yield from score_rows(base, subject, rows)
+    yield from bases.prepare(spec.subject.base_alias)
+    with bases.use(spec.subject.base_alias) as base:
+        subject = open_subject(base, spec.subject)
+        rows = encode_pairs(spec.pairs, subject.encoder, min(spec.max_length, base.card.max_length))
+        found = yield from score_rows(base, subject, rows)
     yield Scored(metrics=None, probabilities=found, truncated=[row.truncated for row in rows])

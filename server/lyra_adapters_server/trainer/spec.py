@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
-from lyra_adapters_server.types import AdapterRef, LoraConfig, Pair, Prompt, Sample, TrainingConfig, Value
+from lyra_adapters_server.types import (
+    LABELS,
+    AdapterRef,
+    Label,
+    LoraConfig,
+    Pair,
+    Prompt,
+    Sample,
+    TrainingConfig,
+    Value,
+)
 
 
 class BaseModelConfig(Value):
@@ -13,8 +24,10 @@ class BaseModelConfig(Value):
     alias: str
     # Hugging Face id, local directory, or `demo`.
     source: str
-    # None: the default prompt for its family.
+    # None: the default prompt. Of causal models only.
     prompt: Prompt | None = None
+    # What the head of an encoder calls each label; None: its own names tell.
+    labels: dict[Label, str] | None = None
 
 
 class WorkerConfig(Value):
@@ -29,6 +42,8 @@ class WorkerConfig(Value):
     threads: int = 0
     # Added to the process's niceness, so that the server answers while training takes every core.
     nice: int = 5
+    # Base models in memory at a time; 0: as many as fit.
+    max_loaded_bases: int = 0
     # Converted models and digests are kept here.
     cache_dir: str
     # As the server's settings of these names.
@@ -61,6 +76,8 @@ class ScoreSpec(Value):
     subject: AdapterRef
     samples: tuple[Sample, ...]
     max_length: int = 512
+    # The share of each label, in the order of LABELS: what a bare base that has no NLI head is scored with.
+    prior: tuple[float, float, float] | None = None
 
 
 class ClassifySpec(Value):
@@ -84,6 +101,14 @@ class CancelSpec(Value):
 
 
 Method = Literal["load", "train", "score", "classify", "cancel"]
+
+
+def class_prior(samples: Sequence[Sample]) -> tuple[float, float, float]:
+    """The share of each label among samples, in the order of LABELS; equal shares where there are none."""
+    if not samples:
+        return (1 / 3, 1 / 3, 1 / 3)
+    supports, refutes, neutral = (sum(sample.correct_label == label for sample in samples) for label in LABELS)
+    return (supports / len(samples), refutes / len(samples), neutral / len(samples))
 
 
 class Request(Value):

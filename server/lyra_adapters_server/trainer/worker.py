@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from lyra_adapters_server import logs
 from lyra_adapters_server.trainer.channel import LineChannel
 from lyra_adapters_server.trainer.errors import TrainerError
-from lyra_adapters_server.trainer.events import Reply, RequestError, TrainerEvent
+from lyra_adapters_server.trainer.events import OF_ITSELF, BaseChanged, BaseLoaded, Reply, RequestError, TrainerEvent
 from lyra_adapters_server.trainer.spec import (
     CancelSpec,
     ClassifySpec,
@@ -42,13 +42,17 @@ Work = Iterator[TrainerEvent | None]
 class Worker:
     """Runs requests side by side on one thread.
 
-    Args of the constructor: the channel, and for each method what turns its parameters into a generator.
+    Args of the constructor: the channel, for each method what turns its parameters into a generator, and what to do
+    unasked at the start.
     """
 
-    def __init__(self, channel: LineChannel, methods: dict[str, Callable[[dict[str, Any]], Work]]) -> None:
+    def __init__(
+        self, channel: LineChannel, methods: dict[str, Callable[[dict[str, Any]], Work]], start: Work | None = None
+    ) -> None:
         self._channel = channel
         self._methods = methods
-        self._running: dict[int, Work] = {}
+        # What it does of itself takes turns with the requests.
+        self._running: dict[int, Work] = {OF_ITSELF: start} if start is not None else {}
 
     def run(self) -> None:
         """Serves until the other side closes; what is running then ends unfinished."""
@@ -155,27 +159,33 @@ def _fields(error: ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'line'}: {item['type']}" for item in found[:5])
 
 
-def _methods(config: WorkerConfig) -> dict[str, Callable[[dict[str, Any]], Work]]:
+def _make_worker(config: WorkerConfig, channel: LineChannel) -> Worker:
     # Imported here, after niceness is set and the caller has been answered to: these bring torch.
     from lyra_adapters_server.trainer.bases import Bases
     from lyra_adapters_server.trainer.devices import keep_freed_memory, use_threads
-    from lyra_adapters_server.trainer.events import BaseLoaded
     from lyra_adapters_server.trainer.loop import train
     from lyra_adapters_server.trainer.score import classify, score
 
     keep_freed_memory()
     LOG.info("%d threads", use_threads(config.threads))
-    bases = Bases(config)
+
+    def tell(change: BaseChanged) -> None:
+        channel.send(Reply(id=OF_ITSELF, event=change).model_dump_json())
+
+    bases = Bases(config, tell)
 
     def load(spec: LoadSpec) -> Work:
-        yield BaseLoaded(card=bases.get(spec.base_alias).card)
+        yield from bases.prepare(spec.base_alias)
+        with bases.use(spec.base_alias) as base:
+            yield BaseLoaded(card=base.card)
 
-    return {
+    methods: dict[str, Callable[[dict[str, Any]], Work]] = {
         "load": lambda params: load(LoadSpec.model_validate(params)),
         "train": lambda params: train(TrainSpec.model_validate(params), bases),
         "score": lambda params: score(ScoreSpec.model_validate(params), bases),
         "classify": lambda params: classify(ClassifySpec.model_validate(params), bases),
     }
+    return Worker(channel, methods, bases.start())
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -205,7 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     # The tokenizer's threads would only take turns with torch's.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    worker = Worker(channel, _methods(config))
+    worker = _make_worker(config, channel)
     for line in first[1:]:
         worker.accept(line)
     worker.run()

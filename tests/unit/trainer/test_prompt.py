@@ -19,7 +19,8 @@ def prompt(template: str = "Premise {premise} Claim {hypothesis} Answer", words:
 
 
 def encode(encoder: PromptEncoder, premise: str, hypothesis: str, max_length: int) -> tuple[list[int], bool]:
-    return encoder.encode([(premise, hypothesis)], max_length)[0]
+    found = encoder.encode([(premise, hypothesis)], max_length)[0]
+    return found.ids, found.truncated
 
 
 def test_fills_the_template_and_leaves_braces_in_the_pair(tokenizer: Any) -> None:
@@ -59,7 +60,7 @@ def test_cuts_the_hypothesis_only_when_the_premise_is_gone(tokenizer: Any) -> No
 def test_pairs_are_encoded_as_if_alone(tokenizer: Any) -> None:
     encoder = PromptEncoder(prompt(), tokenizer)
     pairs = [("cats sleep " * 30, "dogs run"), ("fish", "swim"), ("", "x")]
-    assert encoder.encode(pairs, 30) == [encode(encoder, *pair, 30) for pair in pairs]
+    assert [found[:2] for found in encoder.encode(pairs, 30)] == [encode(encoder, *pair, 30) for pair in pairs]
     assert encoder.encode([], 30) == []
 
 

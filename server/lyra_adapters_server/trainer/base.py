@@ -1,0 +1,211 @@
+"""One base model in memory: what training and scoring ask of it, for causal models and for encoders."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from lyra_adapters_server.trainer.data import Batch, TextEncoder
+from lyra_adapters_server.trainer.describe import Description
+from lyra_adapters_server.trainer.errors import TrainerError
+from lyra_adapters_server.trainer.heads import AnswerTokenHead, ClassifierHead, Head
+from lyra_adapters_server.trainer.lora import Adapter, new_config
+from lyra_adapters_server.trainer.norms import speed_up_norms
+from lyra_adapters_server.trainer.pair import PairEncoder
+from lyra_adapters_server.trainer.prompt import PromptEncoder
+from lyra_adapters_server.trainer.quiet import quiet_transformers
+from lyra_adapters_server.types import LABELS, PAIR, BaseCard, Label, LoraConfig, Prompt
+
+
+class Base(ABC):
+    """A base model in memory, bare and frozen.
+
+    Attributes:
+        card: Its description for the server.
+        model: The whole model, in evaluation mode.
+        encoder: Of the base's own prompt, or of its pairs.
+    """
+
+    def __init__(self, description: Description, model: nn.Module) -> None:
+        """Takes the model over."""
+        self.card: BaseCard = description.card
+        self.model = model
+        self.device = description.device
+        self.dtype = description.dtype
+        self.tokenizer = description.tokenizer
+
+    encoder: Any
+
+    @property
+    def padding(self) -> int:
+        """A token to pad with."""
+        return int(self.tokenizer.pad_token_id or 0)
+
+    @abstractmethod
+    def encoder_for(self, content: Mapping[str, Any]) -> TextEncoder:
+        """Gives the encoder that a prompt.json tells of, such as an older adapter's own.
+
+        Raises:
+            TrainerError: PROMPT_INVALID, LABEL_NOT_ONE_TOKEN.
+            ValueError, KeyError, TypeError: If the content is not such a file's.
+        """
+
+    @abstractmethod
+    def head(self, encoder: Any, adapter: Adapter | None = None) -> Head:
+        """Makes the head that reads the answer: the base's own, or the one that an adapter brings along.
+
+        Raises:
+            TrainerError: BASE_HAS_NO_HEAD, if neither has one.
+        """
+
+    @abstractmethod
+    def new_adapter(self, lora: LoraConfig, targets: tuple[str, ...], seed: int) -> Adapter:
+        """Makes an adapter that changes nothing yet, with its random values drawn from a seed."""
+
+    @abstractmethod
+    def logits(self, batch: Batch, head: Head) -> torch.Tensor:
+        """Runs the model and the head. Returns float32 logits (rows, 3)."""
+
+    def linear_names(self) -> tuple[str, ...]:
+        """Names of the linear modules that can be adapted, without layer prefixes, sorted."""
+        return tuple(sorted(self.card.linear_modules))
+
+
+class CausalBase(Base):
+    """A causal model, which answers a prompt with one of three words."""
+
+    def __init__(self, description: Description, model: nn.Module) -> None:
+        """Takes the model over."""
+        super().__init__(description, model)
+        speed_up_norms(model)
+        self.encoder: PromptEncoder = description.encoder  # type: ignore[assignment]
+
+    def encoder_for(self, content: Mapping[str, Any]) -> PromptEncoder:
+        """See Base."""
+        prompt = Prompt.model_validate({key: content[key] for key in Prompt.model_fields})
+        return self.encoder if prompt == self.encoder.prompt else PromptEncoder(prompt, self.tokenizer)
+
+    def head(self, encoder: PromptEncoder, adapter: Adapter | None = None) -> Head:
+        """See Base; adapters of causal models bring none."""
+        del adapter
+        rows = self.model.get_output_embeddings().weight[list(encoder.label_token_ids)]  # type: ignore[operator]
+        return AnswerTokenHead(rows, getattr(self.model.config, "final_logit_softcapping", None))
+
+    def new_adapter(self, lora: LoraConfig, targets: tuple[str, ...], seed: int) -> Adapter:
+        """See Base."""
+        adapter = Adapter(self.model, new_config(lora, targets, self.card.identity))
+        adapter.initialise(seed)
+        return adapter
+
+    def logits(self, batch: Batch, head: Head) -> torch.Tensor:
+        """See Base."""
+        decoder: Any = self.model.base_model
+        hidden = decoder(input_ids=batch.tokens, use_cache=False).last_hidden_state
+        return head(hidden, batch.lengths)
+
+
+class EncoderBase(Base):
+    """An encoder, which reads both texts at once; its classification head is its own or each adapter's."""
+
+    def __init__(self, description: Description, model: nn.Module, new: frozenset[str]) -> None:
+        """Takes the model over.
+
+        Args:
+            description: Of the model.
+            model: With a head of three outputs.
+            new: Names of the parameters that no file holds.
+        """
+        super().__init__(description, model)
+        self.encoder: PairEncoder = description.encoder  # type: ignore[assignment]
+        self._head_names = description.family.head
+        self._new = new
+        # In float32, as the logits of a causal model are. Copies, since some models run their pooler themselves.
+        self._head = [copy.deepcopy(model.get_submodule(name)).float() for name in self._head_names]
+
+    def encoder_for(self, content: Mapping[str, Any]) -> PairEncoder:
+        """See Base."""
+        if content["kind"] != PAIR:
+            raise ValueError("not of an encoder")
+        indices = {Label(label): int(index) for label, index in content["label_indices"].items()}
+        if sorted(indices.values()) != list(range(len(LABELS))):
+            raise ValueError("not three outputs")
+        return PairEncoder(self.tokenizer, indices)
+
+    def head(self, encoder: PairEncoder, adapter: Adapter | None = None) -> Head:
+        """See Base."""
+        if adapter is not None and adapter.head:
+            return ClassifierHead(adapter.head, encoder.label_indices)
+        if not self.card.has_head:
+            raise TrainerError(
+                "BASE_HAS_NO_HEAD", f"{self.card.alias} has no NLI head, so without an adapter it can't judge"
+            )
+        return ClassifierHead(self._head, encoder.label_indices)
+
+    def new_adapter(self, lora: LoraConfig, targets: tuple[str, ...], seed: int) -> Adapter:
+        """See Base. The head of a base that has one stays as it is."""
+        names = tuple(name.rpartition(".")[2] for name in self._head_names)
+        config = new_config(
+            lora,
+            targets,
+            self.card.identity,
+            # Under SEQ_CLS, PEFT demands that the file brings a head.
+            task_type=None if self.card.has_head else "SEQ_CLS",
+            modules_to_save=() if self.card.has_head else names,
+            # A target's name, such as `dense`, may occur in the head too.
+            exclude_modules=rf"(.*\.)?({'|'.join(names)})(\..*)?",
+        )
+        adapter = Adapter(self.model, config)
+        adapter.initialise(seed, self._new)
+        return adapter
+
+    def logits(self, batch: Batch, head: Head) -> torch.Tensor:
+        """See Base."""
+        body: Any = self.model.base_model
+        types = {} if batch.types is None else {"token_type_ids": batch.types}
+        hidden = body(input_ids=batch.tokens, attention_mask=batch.mask, **types).last_hidden_state
+        return head(hidden, batch.lengths)
+
+
+def load_base(description: Description) -> Base:
+    """Reads a base model's weights. Only safetensors are read, and no code that comes with a model is run.
+
+    Raises:
+        TrainerError: BASE_MODEL_LOAD_FAILED.
+    """
+    family, name = description.family, description.card.alias
+    options: dict[str, Any] = {}
+    if family.is_encoder:
+        # A head for something else has other shapes, and is drawn anew.
+        options = {"config": description.settings, "ignore_mismatched_sizes": not description.card.has_head}
+    with quiet_transformers():
+        try:
+            model, report = description.model_class.from_pretrained(
+                description.files.directory,
+                dtype=description.dtype,
+                attn_implementation=description.attention,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                **options,
+            )
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            raise TrainerError("BASE_MODEL_LOAD_FAILED", f"`{name}` can't be loaded: {error}") from error
+    model.requires_grad_(False)
+    model.eval().to(description.device)
+    if not family.is_encoder:
+        return CausalBase(description, model)
+    new = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+    allowed = () if description.card.has_head else tuple(f"{part}." for part in family.head)
+    lacking = sorted(key for key in new if not key.startswith(allowed))
+    if lacking:
+        raise TrainerError(
+            "BASE_MODEL_LOAD_FAILED", f"the files of `{name}` lack {len(lacking)} weights: {lacking[0]}, …"
+        )
+    return EncoderBase(description, model, frozenset(new))
