@@ -40,6 +40,8 @@ def test_dropping_the_stream_cancels_nothing(server: ServerProcess) -> None:
 def test_queue_and_cancel_while_waiting(server: ServerProcess) -> None:
     stub = server.stub()
     first = begin(server, train_request("busy", **LONG))
+    # Only then is it out of the queue.
+    server.wait_for_state(first, "RUNNING")
     second = begin(server, train_request("waiting"))
     third = begin(server, train_request("waiting"))
     queued = stub.Status(pb.StatusRequest()).service
