@@ -19,6 +19,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 LABELS = ["SUPPORTS", "REFUTES", "NEUTRAL"]
+BATCH = 8
 
 
 def main() -> None:
@@ -36,20 +37,34 @@ def main() -> None:
         model = PeftModel.from_pretrained(model, arguments.adapter)
     model.eval()
     rows = [json.loads(line) for line in arguments.rows.read_text(encoding="utf-8").splitlines() if line.strip()]
-    tokens = torch.tensor([prompt["label_token_ids"][label] for label in LABELS])
-    probabilities = torch.stack([classify(model, tokenizer, prompt, tokens, row) for row in rows])
+    probabilities = classify(model, tokenizer, prompt, rows)
     print(json.dumps(scores(rows, probabilities)))
 
 
-def classify(
-    model: Any, tokenizer: Any, prompt: dict[str, Any], tokens: torch.Tensor, row: dict[str, Any]
-) -> torch.Tensor:
-    """Probabilities of the three labels for one pair, in the order of LABELS."""
-    text = prompt["template"].replace("{hypothesis}", row["hypothesis"]).replace("{premise}", row["premise"])
-    inputs = tokenizer(text, return_tensors="pt", add_special_tokens=prompt["add_special_tokens"])
-    with torch.inference_mode():
-        logits = model(**inputs).logits[0, -1].float()
-    return torch.softmax(logits[tokens], dim=0)
+def classify(model: Any, tokenizer: Any, prompt: dict[str, Any], rows: list[dict[str, Any]]) -> torch.Tensor:
+    """Probabilities (rows, 3) in the order of LABELS, a few rows of like length at a time."""
+    tokenizer.padding_side = "right"
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    words = torch.tensor([prompt["label_token_ids"][label] for label in LABELS])
+    texts = [
+        prompt["template"].replace("{hypothesis}", row["hypothesis"]).replace("{premise}", row["premise"])
+        for row in rows
+    ]
+    found = torch.empty(len(rows), len(LABELS))
+    order = sorted(range(len(rows)), key=lambda index: len(texts[index]))
+    for start in range(0, len(order), BATCH):
+        chosen = order[start : start + BATCH]
+        inputs = tokenizer(
+            [texts[index] for index in chosen],
+            return_tensors="pt",
+            padding=True,
+            add_special_tokens=prompt["add_special_tokens"],
+        )
+        last = inputs["attention_mask"].sum(dim=1) - 1
+        with torch.inference_mode():
+            logits = model(**inputs).logits[torch.arange(len(chosen)), last].float()
+        found[chosen] = torch.softmax(logits[:, words], dim=1)
+    return found
 
 
 def scores(rows: list[dict[str, Any]], probabilities: torch.Tensor) -> dict[str, Any]:

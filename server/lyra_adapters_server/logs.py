@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from typing import Any
 
 import structlog
@@ -51,3 +52,12 @@ def configure(log_format: str, level: str, **bound: str) -> None:
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     # Alembic tells at every start that it looked.
     logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def without_text(error: BaseException) -> dict[str, str]:
+    """An unexpected error as fields of a log line: its type and where it arose.
+
+    Its own text is left out, and so are those of its causes: they may hold a user's, as a database error's parameters
+    do.
+    """
+    return {"error": type(error).__name__, "stack": "".join(traceback.format_tb(error.__traceback__))}

@@ -17,6 +17,7 @@ from lyra_adapters_server.jobs.champion import Champion, find_champion, version_
 from lyra_adapters_server.jobs.log import EventLog
 from lyra_adapters_server.jobs.payloads import event_payload
 from lyra_adapters_server.jobs.publication import CancelledByCaller, Publisher, Scored
+from lyra_adapters_server.logs import without_text
 from lyra_adapters_server.registry.describe import version_payload
 from lyra_adapters_server.registry.layout import Layout, remove_tree
 from lyra_adapters_server.registry.names import parse_full_name
@@ -133,8 +134,7 @@ class Supervisor:
             await self._give_back(job, interrupted=False)
             raise
         except Exception as error:  # the supervisor must outlive whatever one job does
-            # The exception's text could hold a row's; its type and place can't.
-            log.exception("job_broke", error=type(error).__name__, exc_info=_without_values(error))
+            log.error("job_broke", **without_text(error))
             await self._fail(
                 job, "INTERNAL", f"The server met an unexpected {type(error).__name__}; its log has the details."
             )
@@ -273,7 +273,3 @@ class Supervisor:
             logger.info("job_state", job_id=job.job_id, adapter=job.adapter, state=str(changes["state"]))
         self._log.wake(job.job_id)
         return updated
-
-
-def _without_values(error: Exception) -> Any:
-    return (type(error), type(error)("(text withheld)"), error.__traceback__)

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
 from lyra_adapters_server.errors import Kind, Refusal
+from lyra_adapters_server.logs import without_text
 from lyra_adapters_server.service.errors import rich_status
 
 log = structlog.get_logger()
@@ -101,8 +102,7 @@ class _Line:
         if isinstance(error, grpc.aio.AbortError):
             raise error
         if not isinstance(error, Refusal):
-            # The text of an unexpected error could hold a user's; its type and place can't.
-            log.error("rpc_broke", method=self._method, error=type(error).__name__, exc_info=_withheld(error))
+            log.error("rpc_broke", method=self._method, **without_text(error))
             error = Refusal(Kind.INTERNAL, "INTERNAL", "The server met an unexpected error; its log has the details.")
         self.code, self.reason = str(error.kind), error.reason
         await self._context.abort_with_status(rpc_status.to_status(rich_status(error)))
@@ -120,7 +120,3 @@ class _Line:
             peer=self._context.peer(),
             **extra,
         )
-
-
-def _withheld(error: Exception) -> Any:
-    return (type(error), type(error)("(text withheld)"), error.__traceback__)
