@@ -91,6 +91,9 @@ class _Line:
         structlog.contextvars.clear_contextvars()
         self._method = method
         self._context = context
+        # Asked for now: where the caller left, the line is written after gRPC has freed the call, and to ask a freed
+        # call for its peer ends the process.
+        self._peer = context.peer()
         self._begun = time.perf_counter()
         # What it stays if the caller goes away.
         self.code = "CANCELLED"
@@ -117,6 +120,6 @@ class _Line:
             method=self._method,
             code=self.code,
             ms=round((time.perf_counter() - self._begun) * 1000, 1),
-            peer=self._context.peer(),
+            peer=self._peer,
             **extra,
         )
