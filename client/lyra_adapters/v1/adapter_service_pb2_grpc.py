@@ -114,7 +114,8 @@ class AdapterServiceServicer(object):
         Errors: INVALID_ARGUMENT (a field is out of its limits), FAILED_PRECONDITION (reasons NOT_ENOUGH_SAMPLES and
         ERROR_RATE_TOO_LOW, with `have` and `need` in the metadata: training is not due), ALREADY_EXISTS (reason
         REQUEST_ID_REUSED: the same request_id came with other content), PERMISSION_DENIED (reason BASE_MODEL_NOT_ALLOWED),
-        NOT_FOUND (continue_from names no version), UNAVAILABLE (reason BASE_MODEL_NOT_READY: still loading).
+        NOT_FOUND (continue_from names no version), UNAVAILABLE (reasons BASE_MODEL_NOT_READY: not looked up yet, and
+        BASE_MODEL_FAILED: can't be used, and why).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -194,7 +195,8 @@ class AdapterServiceServicer(object):
         """Labels pairs with a version, with the one in force or with the bare base model, on the warm model. For checking an
         adapter, not a serving engine.
 
-        Errors: INVALID_ARGUMENT, NOT_FOUND (VERSION_NOT_FOUND), UNAVAILABLE (BASE_MODEL_NOT_READY), RESOURCE_EXHAUSTED.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (VERSION_NOT_FOUND), FAILED_PRECONDITION (BASE_HAS_NO_HEAD: the bare base is an
+        encoder that can label nothing without an adapter), UNAVAILABLE (BASE_MODEL_NOT_READY), RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,7 +46,8 @@ class AdapterServiceStub:
     Errors: INVALID_ARGUMENT (a field is out of its limits), FAILED_PRECONDITION (reasons NOT_ENOUGH_SAMPLES and
     ERROR_RATE_TOO_LOW, with `have` and `need` in the metadata: training is not due), ALREADY_EXISTS (reason
     REQUEST_ID_REUSED: the same request_id came with other content), PERMISSION_DENIED (reason BASE_MODEL_NOT_ALLOWED),
-    NOT_FOUND (continue_from names no version), UNAVAILABLE (reason BASE_MODEL_NOT_READY: still loading).
+    NOT_FOUND (continue_from names no version), UNAVAILABLE (reasons BASE_MODEL_NOT_READY: not looked up yet, and
+    BASE_MODEL_FAILED: can't be used, and why).
     """
 
     Watch: grpc.UnaryStreamMultiCallable[
@@ -126,7 +127,8 @@ class AdapterServiceStub:
     """Labels pairs with a version, with the one in force or with the bare base model, on the warm model. For checking an
     adapter, not a serving engine.
 
-    Errors: INVALID_ARGUMENT, NOT_FOUND (VERSION_NOT_FOUND), UNAVAILABLE (BASE_MODEL_NOT_READY), RESOURCE_EXHAUSTED.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (VERSION_NOT_FOUND), FAILED_PRECONDITION (BASE_HAS_NO_HEAD: the bare base is an
+    encoder that can label nothing without an adapter), UNAVAILABLE (BASE_MODEL_NOT_READY), RESOURCE_EXHAUSTED.
     """
 
     RecordFeedback: grpc.UnaryUnaryMultiCallable[
@@ -182,7 +184,8 @@ class AdapterServiceAsyncStub:
     Errors: INVALID_ARGUMENT (a field is out of its limits), FAILED_PRECONDITION (reasons NOT_ENOUGH_SAMPLES and
     ERROR_RATE_TOO_LOW, with `have` and `need` in the metadata: training is not due), ALREADY_EXISTS (reason
     REQUEST_ID_REUSED: the same request_id came with other content), PERMISSION_DENIED (reason BASE_MODEL_NOT_ALLOWED),
-    NOT_FOUND (continue_from names no version), UNAVAILABLE (reason BASE_MODEL_NOT_READY: still loading).
+    NOT_FOUND (continue_from names no version), UNAVAILABLE (reasons BASE_MODEL_NOT_READY: not looked up yet, and
+    BASE_MODEL_FAILED: can't be used, and why).
     """
 
     Watch: grpc.aio.UnaryStreamMultiCallable[
@@ -262,7 +265,8 @@ class AdapterServiceAsyncStub:
     """Labels pairs with a version, with the one in force or with the bare base model, on the warm model. For checking an
     adapter, not a serving engine.
 
-    Errors: INVALID_ARGUMENT, NOT_FOUND (VERSION_NOT_FOUND), UNAVAILABLE (BASE_MODEL_NOT_READY), RESOURCE_EXHAUSTED.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (VERSION_NOT_FOUND), FAILED_PRECONDITION (BASE_HAS_NO_HEAD: the bare base is an
+    encoder that can label nothing without an adapter), UNAVAILABLE (BASE_MODEL_NOT_READY), RESOURCE_EXHAUSTED.
     """
 
     RecordFeedback: grpc.aio.UnaryUnaryMultiCallable[
@@ -320,7 +324,8 @@ class AdapterServiceServicer(metaclass=abc.ABCMeta):
         Errors: INVALID_ARGUMENT (a field is out of its limits), FAILED_PRECONDITION (reasons NOT_ENOUGH_SAMPLES and
         ERROR_RATE_TOO_LOW, with `have` and `need` in the metadata: training is not due), ALREADY_EXISTS (reason
         REQUEST_ID_REUSED: the same request_id came with other content), PERMISSION_DENIED (reason BASE_MODEL_NOT_ALLOWED),
-        NOT_FOUND (continue_from names no version), UNAVAILABLE (reason BASE_MODEL_NOT_READY: still loading).
+        NOT_FOUND (continue_from names no version), UNAVAILABLE (reasons BASE_MODEL_NOT_READY: not looked up yet, and
+        BASE_MODEL_FAILED: can't be used, and why).
         """
 
     @abc.abstractmethod
@@ -416,7 +421,8 @@ class AdapterServiceServicer(metaclass=abc.ABCMeta):
         """Labels pairs with a version, with the one in force or with the bare base model, on the warm model. For checking an
         adapter, not a serving engine.
 
-        Errors: INVALID_ARGUMENT, NOT_FOUND (VERSION_NOT_FOUND), UNAVAILABLE (BASE_MODEL_NOT_READY), RESOURCE_EXHAUSTED.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (VERSION_NOT_FOUND), FAILED_PRECONDITION (BASE_HAS_NO_HEAD: the bare base is an
+        encoder that can label nothing without an adapter), UNAVAILABLE (BASE_MODEL_NOT_READY), RESOURCE_EXHAUSTED.
         """
 
     @abc.abstractmethod
