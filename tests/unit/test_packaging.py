@@ -124,7 +124,8 @@ def test_settings_paths_and_commands_of_the_image(monkeypatch: pytest.MonkeyPatc
     assert str(settings.cache_dir.parent) in volumes
     assert str(Path(image["HF_HOME"]).parent) in volumes
     assert all(volume in " ".join(of("RUN")) for volume in volumes)
-    assert json.loads(of("ENTRYPOINT")[0]) == list(PYPROJECT["project"]["scripts"])
+    (entry,) = json.loads(of("ENTRYPOINT")[0])
+    assert PYPROJECT["project"]["scripts"][entry] == "lyra_adapters.cli:main"
     check_serve(json.loads(of("CMD")[0]))
     assert "serve" in typer.main.get_command(app).commands  # type: ignore[attr-defined]
     (venv,) = re.findall(r"python -m venv (\S+)", " ".join(of("RUN")))
