@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -28,7 +29,7 @@ def say(text: str) -> None:
 def run(address: str, *arguments: str) -> None:
     """Shows a command as a person would type it, and runs it. Raises CalledProcessError."""
     shown = [str(Path(a).relative_to(ROOT)) if a == str(CORRECTIONS) else a for a in arguments]
-    say(f"\n$ lyra-adapters {' '.join(shown)}")
+    say(f"\n$ lyra-adapters {shlex.join(shown)}")
     environment = {**os.environ, "LYRA_ADAPTERS_SERVER": address}
     subprocess.run([*COMMAND, *arguments], check=True, env=environment)
 

@@ -154,10 +154,9 @@ class Supervisor:
             trained, before = training.result()
         finally:
             asked.cancel()
-            if not training.done():
-                training.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await training
+            # Not awaited itself: that could not tell its cancellation from that of the supervisor, which must go on.
+            training.cancel()
+            await asyncio.wait({training})
         version = await self._publisher.publish(job, spec, trained, Scored(champion, before))
         await self._succeed(job, version)
 
