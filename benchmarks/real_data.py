@@ -100,8 +100,8 @@ def score_all(work: Path, data: Path) -> str:
     lines += [
         "",
         f"The service's confusion on the held-out rows equals the script's: {'yes' if same else 'no'}. In bfloat16 the "
-        "service's kernels and transformers' own round differently, so a near-tie may fall either way; in float32 the two "
-        "agree (`tests/contract/test_outside_scores.py`).",
+        "service's kernels and transformers' own round differently, so a near-tie may fall either way; in float32 the "
+        "two agree (`tests/contract/test_outside_scores.py`).",
         "",
     ]
     return "\n".join(lines)
