@@ -65,10 +65,14 @@ def measure(work: Path, data: Path) -> str:
                 pass
         base = next(iter(client.versions(adapter="c"))).base_model
         for asked, name in (("base", "base"), ("v1", "c_v1"), ("", "c_v2")):
-            answer = client.classify(pairs, adapter="c", version=asked)
+            results = [
+                result
+                for start in range(0, len(pairs), PAIRS)
+                for result in client.classify(pairs[start : start + PAIRS], adapter="c", version=asked).results
+            ]
             version = work / "home" / ("c_v1" if name == "base" else name)
             outside = score(work / "rows.jsonl", base, version, with_adapter=name != "base")
-            lines.append(compare(f"{name} (in force)" if not asked else name, answer, outside))
+            lines.append(compare(f"{name} (in force)" if not asked else name, results, outside))
         stream = client.train(corrections, adapter="busy", training={"epochs": 20})
         for event in stream:
             if event.kind == "progress":
@@ -90,13 +94,13 @@ def measure(work: Path, data: Path) -> str:
     return "\n".join(lines)
 
 
-def compare(name: str, answer: Any, outside: dict[str, Any]) -> str:
+def compare(name: str, results: list[Any], outside: dict[str, Any]) -> str:
     """A line of the report's table."""
-    same = sum(result.label.name == label for result, label in zip(answer.results, outside["predictions"], strict=True))
-    given = [(r.probabilities.supports, r.probabilities.refutes, r.probabilities.neutral) for r in answer.results]
+    same = sum(result.label.name == label for result, label in zip(results, outside["predictions"], strict=True))
+    given = [(r.probabilities.supports, r.probabilities.refutes, r.probabilities.neutral) for r in results]
     pairs = zip(given, outside["probabilities"], strict=True)
     largest = max(abs(a - b) for ours, theirs in pairs for a, b in zip(ours, theirs, strict=True))
-    return f"| {name} | {same} of {len(answer.results)} | {largest:.4f} |"
+    return f"| {name} | {same} of {len(results)} | {largest:.4f} |"
 
 
 if __name__ == "__main__":

@@ -57,6 +57,11 @@ class Settings(BaseSettings):
         description="Address to listen on, HOST:PORT; port 0 takes a free one. Loopback by default, because the "
         "service has no passwords of its own.",
     )
+    health_listen: str = Field(
+        "",
+        description="A second address, HOST:PORT, that serves gRPC health and nothing else; empty: none. It may be "
+        "beyond loopback, so that an orchestrator's probes reach it.",
+    )
     home: Path = Field(
         Path("~/.lyra/adapters"),
         description="Where versions and the registry are kept. One place a user, so that client tools find them.",

@@ -10,6 +10,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from lyra_adapters.v1 import adapter_service_pb2 as pb
+from lyra_adapters.v1 import adapter_service_pb2_grpc as pb_grpc
 from server_process import ServerProcess
 from train_requests import kinds, train_request
 
@@ -42,6 +43,16 @@ def test_health_of_server_and_service(server: ServerProcess) -> None:
     with pytest.raises(grpc.RpcError) as unknown:
         stub.Check(health_pb2.HealthCheckRequest(service="no.such.Service"))
     assert unknown.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+def test_probe_address_serves_health_and_nothing_else(start_server: StartServer) -> None:
+    server = start_server("--health-listen", "127.0.0.1:0")
+    channel = grpc.insecure_channel(server.wait_for_log("serving_health")["address"])
+    answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    with pytest.raises(grpc.RpcError) as refused:
+        pb_grpc.AdapterServiceStub(channel).Status(pb.StatusRequest())
+    assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_log_lines_are_json_and_hold_no_text(start_server: StartServer) -> None:
@@ -80,6 +91,7 @@ def test_undecodable_bytes_are_an_invalid_argument(server: ServerProcess) -> Non
         (("--listen", "0.0.0.0:50051"), "loopback"),
         (("--listen", "nonsense"), "HOST:PORT"),
         (("--nice", "77"), "nice"),
+        (("--health-listen", "nonsense"), "health_listen"),
         (("--base-model", "a=x", "--base-model", "a=y"), "aliases must differ"),
         (("--config", "/nowhere/settings.toml"), "no such file"),
     ],

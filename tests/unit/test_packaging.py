@@ -185,7 +185,7 @@ def test_kubernetes_example() -> None:
     check_serve(container["args"])
     assert "ports" not in container
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert container[probe]["exec"]["command"] == health_script()
+        assert f"0.0.0.0:{container[probe]['grpc']['port']}" in container["args"]
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     assert set(mounts) == {volume["name"] for volume in pod["volumes"]}

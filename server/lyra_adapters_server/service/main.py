@@ -97,6 +97,9 @@ async def serve(settings: Settings) -> None:
         port = server.add_insecure_port(settings.listen)
     except RuntimeError:
         raise ConfigError(f"listen: can't listen on {settings.listen}; is another server running there?") from None
+    probes = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    health_pb2_grpc.add_HealthServicer_to_server(servicing, probes)
+    probe_port = _bind_probes(probes, settings.health_listen)
 
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -104,9 +107,12 @@ async def serve(settings: Settings) -> None:
     worker.start()
     supervisor.start()
     await server.start()
+    await probes.start()
     await _set_health(servicing, health_pb2.HealthCheckResponse.SERVING)
     host = settings.listen.rpartition(":")[0]
     log.info("serving", address=f"{host}:{port}", home=str(settings.home), bases=[b.alias for b in settings.bases])
+    if probe_port:
+        log.info("serving_health", address=f"{settings.health_listen.rpartition(':')[0]}:{probe_port}")
     try:
         await stop.wait()
     finally:
@@ -115,6 +121,7 @@ async def serve(settings: Settings) -> None:
         await server.stop(GRACE_S)
         await supervisor.stop()
         await worker.stop()
+        await probes.stop(None)
         database.close()
         log.info("stopped")
 
@@ -137,6 +144,17 @@ def _make_server(settings: Settings) -> grpc.aio.Server:
     )
 
 
+def _bind_probes(probes: grpc.aio.Server, address: str) -> int:
+    """Binds the server that serves health alone; returns its port, 0 for none. Raises ConfigError."""
+    if not address:
+        return 0
+    _split_address("health_listen", address)
+    try:
+        return int(probes.add_insecure_port(address))
+    except RuntimeError:
+        raise ConfigError(f"health_listen: can't listen on {address}; is another server running there?") from None
+
+
 async def _set_health(
     servicing: health.aio.HealthServicer, status: health_pb2.HealthCheckResponse.ServingStatus
 ) -> None:
@@ -146,9 +164,7 @@ async def _set_health(
 
 def _check_listen(listen: str) -> None:
     """Raises ConfigError unless the address is loopback: whoever reaches the port may train and roll back."""
-    host, _, port = listen.rpartition(":")
-    if not port.isdecimal() or int(port) > 65535 or not host:
-        raise ConfigError(f"listen: {listen!r} is no HOST:PORT")
+    host = _split_address("listen", listen)
     with contextlib.suppress(ValueError):
         if ipaddress.ip_address(host.strip("[]")).is_loopback:
             return
@@ -157,6 +173,14 @@ def _check_listen(listen: str) -> None:
             f"listen: {host} is not a loopback address, and whoever reaches the port may train and roll back. Listen "
             "on 127.0.0.1 and put a proxy that checks callers in front."
         )
+
+
+def _split_address(setting: str, address: str) -> str:
+    """The host of a HOST:PORT. Raises ConfigError."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535 or not host:
+        raise ConfigError(f"{setting}: {address!r} is no HOST:PORT")
+    return host
 
 
 if __name__ == "__main__":
