@@ -54,6 +54,7 @@ stubs: $(VENV)/.installed
 # Measures on this machine; takes long. See docs/.
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/real_data.py
+	$(BIN)/python benchmarks/encoder.py
 
 clean:
 	rm -rf $(VENV) build dist node_modules
