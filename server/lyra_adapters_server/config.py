@@ -24,8 +24,10 @@ from lyra_adapters_server.trainer.spec import BaseModelConfig
 from lyra_adapters_server.types import Label, Prompt
 
 ENV_PREFIX = "LYRA_ADAPTERS_"
-# Variables with the prefix that belong to the client or name the file itself.
-OTHER_VARIABLES = frozenset({"SERVER", "TOKEN", "TOKEN_FILE", "CA", "CERT", "KEY", "CONFIG"})
+# Variables with the prefix that belong to the client or to failpoints.py, or name the file itself.
+OTHER_VARIABLES = frozenset(
+    {"SERVER", "TOKEN", "TOKEN_FILE", "CA", "CERT", "KEY", "CONFIG", "FAILPOINTS", "FAILPOINTS_LOG"}
+)
 
 
 class PromptSettings(Prompt):

@@ -16,7 +16,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from lyra_adapters.v1 import adapter_service_pb2 as pb
 from lyra_adapters.v1 import adapter_service_pb2_grpc as pb_grpc
 
-from lyra_adapters_server import logs
+from lyra_adapters_server import failpoints, logs
 from lyra_adapters_server.config import ConfigError, Settings, load_settings
 from lyra_adapters_server.executors.local import LocalWorker
 from lyra_adapters_server.jobs.log import EventLog
@@ -42,8 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = load_settings(sys.argv[1:] if argv is None else argv)
         logs.configure(settings.log_format, settings.log_level)
+        failpoints.arm_from_environment()
+        if points := failpoints.armed():
+            log.warning("failpoints_armed", points=points)
         asyncio.run(serve(settings))
-    except ConfigError as error:
+    except (ConfigError, failpoints.FailpointError) as error:
         print(f"lyra-adapters serve: {error}", file=sys.stderr)
         return 2
     return 0

@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lyra_adapters_server import logs
+from lyra_adapters_server import failpoints, logs
 from lyra_adapters_server.trainer.channel import LineChannel
 from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.trainer.events import OF_ITSELF, BaseChanged, BaseLoaded, Reply, RequestError, TrainerEvent
@@ -207,6 +207,7 @@ def main(arguments: list[str] | None = None) -> int:
         LOG.error("the first line is not a configuration: %s", _fields(error))
         return 2
     logs.configure(config.log_format, config.log_level, process="trainer")
+    failpoints.arm_from_environment()
     if config.nice and hasattr(os, "nice"):
         os.nice(config.nice)
     # Threads that wait for each other spin for some microseconds only, then sleep. By default they spin for so long
