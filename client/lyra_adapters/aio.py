@@ -15,7 +15,7 @@ from lyra_adapters.errors import from_call
 from lyra_adapters.files import Downloaded, FileReceiver
 from lyra_adapters.models.service import Classifications, Job, JobState, ServiceStatus
 from lyra_adapters.models.training import Activation, ConflictPolicy
-from lyra_adapters.models.versions import AdapterVersion, DownloadFormat, Page, PointerMove, VersionState
+from lyra_adapters.models.versions import AdapterFormat, AdapterVersion, Page, PointerMove, VersionState
 from lyra_adapters.resume import PointerPlan
 from lyra_adapters.v1 import adapter_service_pb2 as pb
 
@@ -226,10 +226,29 @@ class AsyncAdapterClient(AsyncFeedbackCalls):
         return await self._run(call, timeout)
 
     def watch_adapter(
-        self, adapter: str, *, after_revision: int = 0, timeout: float | None = None
+        self,
+        adapter: str,
+        *,
+        after_revision: int = 0,
+        wait_for_adapter: bool = False,
+        heartbeats: bool = False,
+        timeout: float | None = None,
     ) -> AsyncChangeStream:
-        """Every change of what is in force under a name after `after_revision`; never ends by itself."""
-        plan = PointerPlan(adapter, after_revision, self._policy, timeout=timeout, on_reconnect=self._on_reconnect)
+        """Every change of what is in force under a name after `after_revision`; never ends by itself.
+
+        Args:
+            adapter: The adapter.
+            after_revision: Only changes with a higher `pointer_revision`. Default: all.
+            wait_for_adapter: Wait for an adapter that does not exist yet instead of raising NotFound.
+            heartbeats: Also yield heartbeats (`heartbeat` is true, `pointer_revision` 0).
+            timeout: Seconds for the whole stream. Default: none.
+        """
+        request = pb.WatchAdapterRequest(
+            adapter=adapter, after_revision=after_revision, wait_for_adapter=wait_for_adapter
+        )
+        plan = PointerPlan(
+            request, self._policy, heartbeats=heartbeats, timeout=timeout, on_reconnect=self._on_reconnect
+        )
         return AsyncChangeStream(self._opener(requests.new_request_id()), plan)
 
     # ---------------------------------------------------------------------------------------------------- using
@@ -253,7 +272,7 @@ class AsyncAdapterClient(AsyncFeedbackCalls):
         to: str | os.PathLike[str],
         *,
         version: str = "",
-        format: DownloadFormat | str | None = None,
+        format: AdapterFormat | str | None = None,
         timeout: float | None = None,
     ) -> Downloaded:
         """Writes a version's files below the directory `to`, each checked against its digest.

@@ -42,6 +42,8 @@ class FileReceiver:
         Raises:
             DataLoss: The piece does not follow on the one before, or a file is not what its digest says.
         """
+        if piece.HasField("contents"):
+            return
         if piece.HasField("file"):
             self._complete()
             self._begin(convert.decode(FileInfo, piece.file))

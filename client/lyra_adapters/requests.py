@@ -14,7 +14,7 @@ from lyra_adapters.models.feedback import FeedbackSummary, RecordedReview
 from lyra_adapters.models.samples import FeedbackSource, Pair, Review, Sample
 from lyra_adapters.models.service import Classifications, Job, JobState, ServiceStatus
 from lyra_adapters.models.training import Activation, ConflictPolicy, LoraConfig, TrainingConfig, TriggerPolicy
-from lyra_adapters.models.versions import AdapterVersion, DownloadFormat, Page, PointerChange, PointerMove, VersionState
+from lyra_adapters.models.versions import AdapterFormat, AdapterVersion, Page, PointerChange, PointerMove, VersionState
 from lyra_adapters.v1 import adapter_service_pb2 as pb
 
 T = TypeVar("T")
@@ -258,11 +258,11 @@ def feedback_summary(**filters: Any) -> Call[FeedbackSummary]:
     return Call("ListFeedback", request, lambda answer: convert.decode(FeedbackSummary, answer.summary))
 
 
-def download(adapter: str, *, version: str, format: DownloadFormat | str | None) -> pb.DownloadRequest:
+def download(adapter: str, *, version: str, format: AdapterFormat | str | None) -> pb.DownloadRequest:
     """Asks for a version's files."""
     request = pb.DownloadRequest(adapter=adapter, version=version)
     if format is not None:
-        request.format = convert.number(convert.word(DownloadFormat, format, "format"))
+        request.format = convert.number(convert.word(AdapterFormat, format, "format"))
     return request
 
 

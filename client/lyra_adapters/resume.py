@@ -212,20 +212,41 @@ class JobPlan(StreamPlan[events.TrainEvent]):
 
 
 class PointerPlan(StreamPlan[PointerChange]):
-    """The changes of one adapter's pointer, each once; it never finishes by itself."""
+    """The changes of one adapter's pointer, each once and in order; it never finishes by itself.
 
-    def __init__(self, adapter: str, after_revision: int, policy: ReconnectPolicy, **options: Any) -> None:
+    Args:
+        start: The WatchAdapterRequest.
+        policy: How to take the stream up again.
+        heartbeats: Also hand out heartbeats.
+        **options: As StreamPlan.
+    """
+
+    def __init__(
+        self, start: pb.WatchAdapterRequest, policy: ReconnectPolicy, *, heartbeats: bool, **options: Any
+    ) -> None:
         super().__init__(policy, **options)
-        self._adapter = adapter
-        self.last_revision = after_revision
+        self._start = start
+        self._heartbeats = heartbeats
+        self.last_revision = start.after_revision
 
     def next_call(self) -> tuple[str, Any]:
         """WatchAdapter from the last change seen."""
-        return "WatchAdapter", pb.WatchAdapterRequest(adapter=self._adapter, after_revision=self.last_revision)
+        request = pb.WatchAdapterRequest()
+        request.CopyFrom(self._start)
+        request.after_revision = self.last_revision
+        return "WatchAdapter", request
 
     def _accept(self, message: pb.PointerChange) -> PointerChange | None:
+        if message.heartbeat:
+            self._unclear = 0
+            return convert.decode(PointerChange, message) if self._heartbeats else None
         if message.pointer_revision <= self.last_revision:
             return None
+        if message.pointer_revision > self.last_revision + 1:
+            raise DataLoss(
+                f"Change {message.pointer_revision} of {message.adapter} came after change {self.last_revision}.",
+                reason="GAP_IN_CHANGES",
+            )
         self.last_revision = message.pointer_revision
         return convert.decode(PointerChange, message)
 

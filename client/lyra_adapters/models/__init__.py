@@ -36,9 +36,9 @@ from lyra_adapters.models.service import (
 )
 from lyra_adapters.models.training import Activation, ConflictPolicy, LoraConfig, TrainingConfig, TriggerPolicy
 from lyra_adapters.models.versions import (
+    AdapterFormat,
     AdapterVersion,
     BaseModelIdentity,
-    DownloadFormat,
     FileInfo,
     Page,
     PointerChange,
@@ -49,6 +49,7 @@ from lyra_adapters.models.versions import (
 
 __all__ = [
     "Activation",
+    "AdapterFormat",
     "AdapterStatus",
     "AdapterVersion",
     "BaseModelIdentity",
@@ -61,7 +62,6 @@ __all__ = [
     "ConflictPolicy",
     "Confusion",
     "ConfusionRow",
-    "DownloadFormat",
     "Evaluation",
     "EvaluationStage",
     "Event",

@@ -32,12 +32,14 @@ class PointerChangeKind(Word):
     ROLLED_BACK = "ROLLED_BACK"
 
 
-class DownloadFormat(Word):
-    """The form in which a version's files are sent."""
+class AdapterFormat(Word):
+    """The form of a version's files."""
 
     UNSPECIFIED = "UNSPECIFIED"
     PEFT = "PEFT"
     GGUF = "GGUF"
+    OLLAMA = "OLLAMA"
+    MERGED = "MERGED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +133,7 @@ class PointerChange(Model):
         reason: Why, as the caller said.
         time: When.
         job_id: The job, where one did it.
+        heartbeat: A sign of life of a quiet stream, not a change (`pointer_revision` is 0).
     """
 
     adapter: str = ""
@@ -142,6 +145,7 @@ class PointerChange(Model):
     reason: str = ""
     time: datetime | None = None
     job_id: str = ""
+    heartbeat: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,11 +76,13 @@ class BaseModelState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     BASE_MODEL_STATE_READY: _ClassVar[BaseModelState]
     BASE_MODEL_STATE_FAILED: _ClassVar[BaseModelState]
 
-class DownloadFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+class AdapterFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
-    DOWNLOAD_FORMAT_UNSPECIFIED: _ClassVar[DownloadFormat]
-    DOWNLOAD_FORMAT_PEFT: _ClassVar[DownloadFormat]
-    DOWNLOAD_FORMAT_GGUF: _ClassVar[DownloadFormat]
+    ADAPTER_FORMAT_UNSPECIFIED: _ClassVar[AdapterFormat]
+    ADAPTER_FORMAT_PEFT: _ClassVar[AdapterFormat]
+    ADAPTER_FORMAT_GGUF: _ClassVar[AdapterFormat]
+    ADAPTER_FORMAT_OLLAMA: _ClassVar[AdapterFormat]
+    ADAPTER_FORMAT_MERGED: _ClassVar[AdapterFormat]
 LABEL_UNSPECIFIED: Label
 LABEL_SUPPORTS: Label
 LABEL_REFUTES: Label
@@ -122,9 +124,11 @@ BASE_MODEL_STATE_UNLOADED: BaseModelState
 BASE_MODEL_STATE_LOADING: BaseModelState
 BASE_MODEL_STATE_READY: BaseModelState
 BASE_MODEL_STATE_FAILED: BaseModelState
-DOWNLOAD_FORMAT_UNSPECIFIED: DownloadFormat
-DOWNLOAD_FORMAT_PEFT: DownloadFormat
-DOWNLOAD_FORMAT_GGUF: DownloadFormat
+ADAPTER_FORMAT_UNSPECIFIED: AdapterFormat
+ADAPTER_FORMAT_PEFT: AdapterFormat
+ADAPTER_FORMAT_GGUF: AdapterFormat
+ADAPTER_FORMAT_OLLAMA: AdapterFormat
+ADAPTER_FORMAT_MERGED: AdapterFormat
 
 class Sample(_message.Message):
     __slots__ = ("id", "premise", "hypothesis", "correct_label", "original_label", "original_confidence", "group")
@@ -557,7 +561,7 @@ class ListResponse(_message.Message):
     def __init__(self, versions: _Optional[_Iterable[_Union[AdapterVersion, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ..., history: _Optional[_Iterable[_Union[PointerChange, _Mapping]]] = ...) -> None: ...
 
 class PointerChange(_message.Message):
-    __slots__ = ("adapter", "pointer_revision", "active", "previous", "kind", "actor", "reason", "time", "job_id")
+    __slots__ = ("adapter", "pointer_revision", "active", "previous", "kind", "actor", "reason", "time", "job_id", "heartbeat")
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
     POINTER_REVISION_FIELD_NUMBER: _ClassVar[int]
     ACTIVE_FIELD_NUMBER: _ClassVar[int]
@@ -567,6 +571,7 @@ class PointerChange(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     adapter: str
     pointer_revision: int
     active: str
@@ -576,7 +581,8 @@ class PointerChange(_message.Message):
     reason: str
     time: _timestamp_pb2.Timestamp
     job_id: str
-    def __init__(self, adapter: _Optional[str] = ..., pointer_revision: _Optional[int] = ..., active: _Optional[str] = ..., previous: _Optional[str] = ..., kind: _Optional[_Union[PointerChangeKind, str]] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ..., time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., job_id: _Optional[str] = ...) -> None: ...
+    heartbeat: bool
+    def __init__(self, adapter: _Optional[str] = ..., pointer_revision: _Optional[int] = ..., active: _Optional[str] = ..., previous: _Optional[str] = ..., kind: _Optional[_Union[PointerChangeKind, str]] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ..., time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., job_id: _Optional[str] = ..., heartbeat: bool = ...) -> None: ...
 
 class RollbackRequest(_message.Message):
     __slots__ = ("adapter", "task_id", "to_version", "reason", "actor", "request_id", "expected_active")
@@ -631,12 +637,14 @@ class ActivateResponse(_message.Message):
     def __init__(self, change: _Optional[_Union[PointerChange, _Mapping]] = ..., changed: bool = ...) -> None: ...
 
 class WatchAdapterRequest(_message.Message):
-    __slots__ = ("adapter", "after_revision")
+    __slots__ = ("adapter", "after_revision", "wait_for_adapter")
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
     AFTER_REVISION_FIELD_NUMBER: _ClassVar[int]
+    WAIT_FOR_ADAPTER_FIELD_NUMBER: _ClassVar[int]
     adapter: str
     after_revision: int
-    def __init__(self, adapter: _Optional[str] = ..., after_revision: _Optional[int] = ...) -> None: ...
+    wait_for_adapter: bool
+    def __init__(self, adapter: _Optional[str] = ..., after_revision: _Optional[int] = ..., wait_for_adapter: bool = ...) -> None: ...
 
 class Job(_message.Message):
     __slots__ = ("job_id", "state", "adapter", "task_id", "actor", "domain", "base_model", "samples", "create_time", "start_time", "end_time", "queue_position", "attempt", "last_sequence", "progress", "version", "verdict", "failure", "cancel_requested", "continue_from", "lora", "training")
@@ -983,21 +991,41 @@ class FeedbackCount(_message.Message):
     def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
 
 class DownloadRequest(_message.Message):
-    __slots__ = ("adapter", "version", "format")
+    __slots__ = ("adapter", "version", "format", "file", "offset", "archive")
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    ARCHIVE_FIELD_NUMBER: _ClassVar[int]
     adapter: str
     version: str
-    format: DownloadFormat
-    def __init__(self, adapter: _Optional[str] = ..., version: _Optional[str] = ..., format: _Optional[_Union[DownloadFormat, str]] = ...) -> None: ...
+    format: AdapterFormat
+    file: str
+    offset: int
+    archive: bool
+    def __init__(self, adapter: _Optional[str] = ..., version: _Optional[str] = ..., format: _Optional[_Union[AdapterFormat, str]] = ..., file: _Optional[str] = ..., offset: _Optional[int] = ..., archive: bool = ...) -> None: ...
 
 class DownloadResponse(_message.Message):
-    __slots__ = ("file", "offset", "data")
+    __slots__ = ("file", "offset", "data", "contents")
     FILE_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    CONTENTS_FIELD_NUMBER: _ClassVar[int]
     file: FileInfo
     offset: int
     data: bytes
-    def __init__(self, file: _Optional[_Union[FileInfo, _Mapping]] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+    contents: DownloadContents
+    def __init__(self, file: _Optional[_Union[FileInfo, _Mapping]] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., contents: _Optional[_Union[DownloadContents, _Mapping]] = ...) -> None: ...
+
+class DownloadContents(_message.Message):
+    __slots__ = ("adapter", "version", "format", "files")
+    ADAPTER_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    adapter: str
+    version: str
+    format: AdapterFormat
+    files: _containers.RepeatedCompositeFieldContainer[FileInfo]
+    def __init__(self, adapter: _Optional[str] = ..., version: _Optional[str] = ..., format: _Optional[_Union[AdapterFormat, str]] = ..., files: _Optional[_Iterable[_Union[FileInfo, _Mapping]]] = ...) -> None: ...

@@ -224,18 +224,26 @@ class AdapterServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchAdapter(self, request, context):
-        """Streams every change of what is in force under an adapter's name, for hosts that follow it. Never ends by itself.
+        """Streams every change of what is in force under an adapter's name after a revision, without gaps and the same for
+        every reader, for hosts that follow it: activations, rollbacks, and publications that the gate let through. Never
+        ends by itself.
 
-        Errors: NOT_FOUND (reason ADAPTER_NOT_FOUND), INVALID_ARGUMENT.
+        Errors: NOT_FOUND (reason ADAPTER_NOT_FOUND; with wait_for_adapter the stream waits instead), INVALID_ARGUMENT
+        (after_revision is negative or beyond the last change: the registry is another one, or was restored).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Download(self, request, context):
-        """Streams the files of a version in chunks, each file with its sha256.
+        """Streams the files of a version, whatever its state, in chunks: first a message with `contents`, then the files one
+        after the other, one file from any byte on, or all of them as one tar. The bytes are the same at every call, so a
+        broken download goes on where it stopped.
 
-        Errors: NOT_FOUND (VERSION_NOT_FOUND), FAILED_PRECONDITION (reason FORMAT_NOT_AVAILABLE), INVALID_ARGUMENT.
+        Errors: NOT_FOUND (reasons ADAPTER_NOT_FOUND, VERSION_NOT_FOUND, FILE_NOT_FOUND), FAILED_PRECONDITION (reasons
+        BASE_HAS_NO_FILES: `base` was asked for, or is in force; FORMAT_NOT_AVAILABLE: and why), DATA_LOSS (reason
+        VERSION_DAMAGED: files are missing on the server, or have another size than when they were published),
+        INVALID_ARGUMENT (offset lies beyond the end, or does not say of which file).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

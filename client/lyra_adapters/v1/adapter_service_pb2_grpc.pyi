@@ -156,18 +156,26 @@ class AdapterServiceStub:
         lyra_adapters.v1.adapter_service_pb2.WatchAdapterRequest,
         lyra_adapters.v1.adapter_service_pb2.PointerChange,
     ]
-    """Streams every change of what is in force under an adapter's name, for hosts that follow it. Never ends by itself.
+    """Streams every change of what is in force under an adapter's name after a revision, without gaps and the same for
+    every reader, for hosts that follow it: activations, rollbacks, and publications that the gate let through. Never
+    ends by itself.
 
-    Errors: NOT_FOUND (reason ADAPTER_NOT_FOUND), INVALID_ARGUMENT.
+    Errors: NOT_FOUND (reason ADAPTER_NOT_FOUND; with wait_for_adapter the stream waits instead), INVALID_ARGUMENT
+    (after_revision is negative or beyond the last change: the registry is another one, or was restored).
     """
 
     Download: grpc.UnaryStreamMultiCallable[
         lyra_adapters.v1.adapter_service_pb2.DownloadRequest,
         lyra_adapters.v1.adapter_service_pb2.DownloadResponse,
     ]
-    """Streams the files of a version in chunks, each file with its sha256.
+    """Streams the files of a version, whatever its state, in chunks: first a message with `contents`, then the files one
+    after the other, one file from any byte on, or all of them as one tar. The bytes are the same at every call, so a
+    broken download goes on where it stopped.
 
-    Errors: NOT_FOUND (VERSION_NOT_FOUND), FAILED_PRECONDITION (reason FORMAT_NOT_AVAILABLE), INVALID_ARGUMENT.
+    Errors: NOT_FOUND (reasons ADAPTER_NOT_FOUND, VERSION_NOT_FOUND, FILE_NOT_FOUND), FAILED_PRECONDITION (reasons
+    BASE_HAS_NO_FILES: `base` was asked for, or is in force; FORMAT_NOT_AVAILABLE: and why), DATA_LOSS (reason
+    VERSION_DAMAGED: files are missing on the server, or have another size than when they were published),
+    INVALID_ARGUMENT (offset lies beyond the end, or does not say of which file).
     """
 
 class AdapterServiceAsyncStub:
@@ -294,18 +302,26 @@ class AdapterServiceAsyncStub:
         lyra_adapters.v1.adapter_service_pb2.WatchAdapterRequest,
         lyra_adapters.v1.adapter_service_pb2.PointerChange,
     ]
-    """Streams every change of what is in force under an adapter's name, for hosts that follow it. Never ends by itself.
+    """Streams every change of what is in force under an adapter's name after a revision, without gaps and the same for
+    every reader, for hosts that follow it: activations, rollbacks, and publications that the gate let through. Never
+    ends by itself.
 
-    Errors: NOT_FOUND (reason ADAPTER_NOT_FOUND), INVALID_ARGUMENT.
+    Errors: NOT_FOUND (reason ADAPTER_NOT_FOUND; with wait_for_adapter the stream waits instead), INVALID_ARGUMENT
+    (after_revision is negative or beyond the last change: the registry is another one, or was restored).
     """
 
     Download: grpc.aio.UnaryStreamMultiCallable[
         lyra_adapters.v1.adapter_service_pb2.DownloadRequest,
         lyra_adapters.v1.adapter_service_pb2.DownloadResponse,
     ]
-    """Streams the files of a version in chunks, each file with its sha256.
+    """Streams the files of a version, whatever its state, in chunks: first a message with `contents`, then the files one
+    after the other, one file from any byte on, or all of them as one tar. The bytes are the same at every call, so a
+    broken download goes on where it stopped.
 
-    Errors: NOT_FOUND (VERSION_NOT_FOUND), FAILED_PRECONDITION (reason FORMAT_NOT_AVAILABLE), INVALID_ARGUMENT.
+    Errors: NOT_FOUND (reasons ADAPTER_NOT_FOUND, VERSION_NOT_FOUND, FILE_NOT_FOUND), FAILED_PRECONDITION (reasons
+    BASE_HAS_NO_FILES: `base` was asked for, or is in force; FORMAT_NOT_AVAILABLE: and why), DATA_LOSS (reason
+    VERSION_DAMAGED: files are missing on the server, or have another size than when they were published),
+    INVALID_ARGUMENT (offset lies beyond the end, or does not say of which file).
     """
 
 class AdapterServiceServicer(metaclass=abc.ABCMeta):
@@ -456,9 +472,12 @@ class AdapterServiceServicer(metaclass=abc.ABCMeta):
         request: lyra_adapters.v1.adapter_service_pb2.WatchAdapterRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[lyra_adapters.v1.adapter_service_pb2.PointerChange], collections.abc.AsyncIterator[lyra_adapters.v1.adapter_service_pb2.PointerChange]]:
-        """Streams every change of what is in force under an adapter's name, for hosts that follow it. Never ends by itself.
+        """Streams every change of what is in force under an adapter's name after a revision, without gaps and the same for
+        every reader, for hosts that follow it: activations, rollbacks, and publications that the gate let through. Never
+        ends by itself.
 
-        Errors: NOT_FOUND (reason ADAPTER_NOT_FOUND), INVALID_ARGUMENT.
+        Errors: NOT_FOUND (reason ADAPTER_NOT_FOUND; with wait_for_adapter the stream waits instead), INVALID_ARGUMENT
+        (after_revision is negative or beyond the last change: the registry is another one, or was restored).
         """
 
     @abc.abstractmethod
@@ -467,9 +486,14 @@ class AdapterServiceServicer(metaclass=abc.ABCMeta):
         request: lyra_adapters.v1.adapter_service_pb2.DownloadRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[lyra_adapters.v1.adapter_service_pb2.DownloadResponse], collections.abc.AsyncIterator[lyra_adapters.v1.adapter_service_pb2.DownloadResponse]]:
-        """Streams the files of a version in chunks, each file with its sha256.
+        """Streams the files of a version, whatever its state, in chunks: first a message with `contents`, then the files one
+        after the other, one file from any byte on, or all of them as one tar. The bytes are the same at every call, so a
+        broken download goes on where it stopped.
 
-        Errors: NOT_FOUND (VERSION_NOT_FOUND), FAILED_PRECONDITION (reason FORMAT_NOT_AVAILABLE), INVALID_ARGUMENT.
+        Errors: NOT_FOUND (reasons ADAPTER_NOT_FOUND, VERSION_NOT_FOUND, FILE_NOT_FOUND), FAILED_PRECONDITION (reasons
+        BASE_HAS_NO_FILES: `base` was asked for, or is in force; FORMAT_NOT_AVAILABLE: and why), DATA_LOSS (reason
+        VERSION_DAMAGED: files are missing on the server, or have another size than when they were published),
+        INVALID_ARGUMENT (offset lies beyond the end, or does not say of which file).
         """
 
 def add_AdapterServiceServicer_to_server(servicer: AdapterServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from lyra_adapters_server.executors.base import Executor
 from lyra_adapters_server.jobs.log import EventLog
 from lyra_adapters_server.jobs.supervisor import Supervisor
+from lyra_adapters_server.registry.formats import Formats
 from lyra_adapters_server.registry.layout import Layout
 from lyra_adapters_server.storage.database import Database
 from lyra_adapters_server.trainer.spec import BaseModelConfig
@@ -31,6 +32,7 @@ class Service:
 
     database: Database
     layout: Layout
+    formats: Formats
     log: EventLog
     executor: Executor
     supervisor: Supervisor

@@ -21,6 +21,7 @@ from lyra_adapters_server.config import ConfigError, Settings, load_settings
 from lyra_adapters_server.executors.local import LocalWorker
 from lyra_adapters_server.jobs.log import EventLog
 from lyra_adapters_server.jobs.supervisor import Rules, Supervisor
+from lyra_adapters_server.registry.formats import Formats
 from lyra_adapters_server.registry.layout import Layout
 from lyra_adapters_server.registry.repair import repair
 from lyra_adapters_server.service.context import ClassifyLimits, Service
@@ -82,6 +83,7 @@ async def serve(settings: Settings) -> None:
     service = Service(
         database=database,
         layout=layout,
+        formats=Formats(layout),
         log=event_log,
         executor=worker,
         supervisor=supervisor,

@@ -11,14 +11,16 @@ import structlog
 from lyra_adapters.v1 import adapter_service_pb2 as pb
 from lyra_adapters.v1 import adapter_service_pb2_grpc as pb_grpc
 
-from lyra_adapters_server.errors import Kind, Refusal, Violation, invalid
+from lyra_adapters_server.errors import Violation, invalid
 from lyra_adapters_server.jobs import acceptance
 from lyra_adapters_server.service import changes, feedback, listings
 from lyra_adapters_server.service.base_models import find_base
 from lyra_adapters_server.service.classification import Classifier
 from lyra_adapters_server.service.context import PRINCIPAL, Service
 from lyra_adapters_server.service.convert import event_message, heartbeat
+from lyra_adapters_server.service.downloading import download
 from lyra_adapters_server.service.fields import content_digest
+from lyra_adapters_server.service.following import watch_adapter
 from lyra_adapters_server.service.status import service_status
 from lyra_adapters_server.service.training_request import check_request_id, to_new_job
 from lyra_adapters_server.storage import jobs as job_store
@@ -103,16 +105,18 @@ class AdapterServicer(pb_grpc.AdapterServiceServicer):
     async def WatchAdapter(  # noqa: N802
         self, request: pb.WatchAdapterRequest, context: Context
     ) -> AsyncIterator[pb.PointerChange]:
-        """Not yet."""
-        raise _not_built("WatchAdapter")
-        yield
+        """Streams the changes of what is in force."""
+        async with contextlib.aclosing(watch_adapter(self._service, request)) as changes:
+            async for change in changes:
+                yield change
 
     async def Download(  # noqa: N802
         self, request: pb.DownloadRequest, context: Context
     ) -> AsyncIterator[pb.DownloadResponse]:
-        """Not yet."""
-        raise _not_built("Download")
-        yield
+        """Streams a version's files."""
+        async with contextlib.aclosing(download(self._service, request)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def _accept(self, request: pb.TrainRequest) -> JobRecord:
         service = self._service
@@ -137,7 +141,3 @@ class AdapterServicer(pb_grpc.AdapterServiceServicer):
         async with contextlib.aclosing(following) as events:
             async for event in events:
                 yield heartbeat(job_id, now_us()) if event is None else event_message(event)
-
-
-def _not_built(method: str) -> Refusal:
-    return Refusal(Kind.UNIMPLEMENTED, "NOT_IMPLEMENTED", f"This server does not implement {method} yet.")

@@ -14,6 +14,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, create_engine, event
 
+from lyra_adapters_server.storage.tail import Wakers
+
 T = TypeVar("T")
 
 BUSY_TIMEOUT_S = 10
@@ -28,6 +30,8 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # Streams of rows wait here for new ones.
+        self.wakers = Wakers()
         if not path.exists():
             # SQLite gives its WAL and shared-memory files the permissions of the main file.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))

@@ -9,7 +9,7 @@ EXPORTED = """
 Aborted Activation AdapterClient AdapterError AdapterStatus AdapterVersion AlreadyExists AsyncAdapterClient
 AsyncChangeStream AsyncEventStream BaseModelIdentity BaseModelState BaseModelStatus CallCancelled Cancelled
 ChangeStream Checkpointed Classification Classifications ConflictPolicy Confusion ConfusionRow DataLoss
-DeadlineExceeded DownloadFormat Downloaded Evaluation EvaluationStage Event EventStream Failed FailedPrecondition
+DeadlineExceeded AdapterFormat Downloaded Evaluation EvaluationStage Event EventStream Failed FailedPrecondition
 FeedbackCount FeedbackReceipt FeedbackSource FeedbackSummary FieldViolation FileInfo Heartbeat InvalidArgument Job
 JobState Label LoraConfig Metrics NotDue NotFound OutOfRange Page Pair PermissionDenied PointerChange PointerChangeKind
 PointerMove Probabilities Progress Published Queued Reconnect RecordedReview ReconnectPolicy ResourceExhausted Resumed
