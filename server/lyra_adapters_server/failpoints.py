@@ -45,6 +45,7 @@ STEPS: dict[str, str] = {
     "adapter.write": "the trained adapter's files in the job's work directory (worker)",
     "publish.reserve": "the transaction that reserves a version number (server)",
     "publish.write": "a version's files in their temporary directory (server)",
+    "publish.prepare": "the transaction that stores the digests of a version's files (server)",
     "publish.rename": "a version's directory gets its name (server)",
     "publish.commit": "the transaction of a version's row and the pointer (server)",
     "fsync.file": "a file's content reaches the disk (server)",
@@ -91,7 +92,7 @@ def hit(name: str) -> None:
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
-    """A durable step: the point before it, and the point after it unless it raises."""
+    """A durable step: the point before it, and the point after it unless it raises. Without a name: nothing."""
     hit(f"{name}.before")
     yield
     hit(f"{name}.after")

@@ -37,7 +37,7 @@ async def record(database: Database, reviews: Sequence[Review], actor: str, prin
     """Stores reviews, all of them or none."""
     # On a thread: normalising thousands of texts would hold up every other call.
     new = await asyncio.to_thread(lambda: [prepared(review, actor, principal) for review in reviews])
-    outcomes = await database.write(lambda connection: store.record(connection, new, now_us()))
+    outcomes = await database.write(lambda connection: store.record(connection, new, now_us()), "feedback")
     return Receipt(outcomes, [review.sample.id for review in new])
 
 

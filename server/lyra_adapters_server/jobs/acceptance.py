@@ -65,7 +65,7 @@ async def accept(database: Database, new: NewJob) -> tuple[JobRecord, bool]:
     if not isinstance(new.samples, FeedbackSource):
         # Before the transaction, so that it stays short, and on a thread, so that other calls are answered meanwhile.
         sent = await asyncio.to_thread(merge, new.samples, keep_newest=new.keep_newest)
-    return await database.write(lambda connection: _store(connection, new, sent))
+    return await database.write(lambda connection: _store(connection, new, sent), "accept")
 
 
 def _store(connection: Connection, new: NewJob, sent: Merged | None) -> tuple[JobRecord, bool]:

@@ -6,15 +6,17 @@ import asyncio
 import hashlib
 import importlib.metadata
 import json
-from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
 
+from lyra_adapters_server import failpoints
 from lyra_adapters_server.executors.base import Executor
 from lyra_adapters_server.feedback.uses import uses_of
-from lyra_adapters_server.jobs.champion import Champion, find_champion
+from lyra_adapters_server.jobs.champion import find_champion
+from lyra_adapters_server.jobs.prepared import HalfPublished, Prepared, Scored
 from lyra_adapters_server.registry import pointer as pointers
 from lyra_adapters_server.registry.card import CardFacts
 from lyra_adapters_server.registry.describe import metrics_payload
@@ -23,16 +25,19 @@ from lyra_adapters_server.registry.layout import Layout
 from lyra_adapters_server.registry.links import follow_row
 from lyra_adapters_server.registry.names import full_name
 from lyra_adapters_server.registry.pointer import Asked
-from lyra_adapters_server.registry.publish import PublishedFiles, publish_files
+from lyra_adapters_server.registry.publish import PublishedFiles, place, write_files, wrong_files
+from lyra_adapters_server.registry.repair import discard
 from lyra_adapters_server.storage import jobs as job_store
 from lyra_adapters_server.storage import versions as store
 from lyra_adapters_server.storage.database import Database, now_us
 from lyra_adapters_server.storage.feedback import SampleUse, remember_uses
 from lyra_adapters_server.storage.jobs import JobRecord
+from lyra_adapters_server.storage.reservations import find_reservation, give_up, prepare, reserve
+from lyra_adapters_server.storage.trouble import storage_trouble
 from lyra_adapters_server.storage.versions import VersionRecord
 from lyra_adapters_server.trainer.events import Trained
 from lyra_adapters_server.trainer.spec import ScoreSpec, TrainSpec, class_prior
-from lyra_adapters_server.types import BaseCard, LoraConfig, Metrics
+from lyra_adapters_server.types import BaseCard, LoraConfig
 
 
 class CancelledByCaller(Exception):
@@ -41,14 +46,6 @@ class CancelledByCaller(Exception):
 
 class PointerMoved(Exception):
     """The pointer is no longer what the verdict was given against."""
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What the challenger is compared with."""
-
-    champion: Champion
-    metrics: Metrics | None
 
 
 class Publisher:
@@ -60,44 +57,98 @@ class Publisher:
         self._executor = executor
 
     async def publish(self, job: JobRecord, spec: TrainSpec, trained: Trained, against: Scored) -> VersionRecord:
-        """Publishes a job's adapter and returns the version. Raises LeaseLost, CancelledByCaller, WorkerDied.
+        """Publishes a job's adapter and returns the version.
 
-        Order: the number is reserved durably; the files are complete on disk before their name appears; row and
-        pointer change in one transaction that checks the fencing token; then the link. If the pointer moves in
-        between, the verdict is given again, against what is in force then.
+        Order: the number is reserved durably; the files are complete on disk, and their digests stored with the
+        number, before their name appears; it appears in the transaction that checks the fencing token and writes row
+        and pointer; then the links. If the pointer moves in between, the verdict is given again, against what is in
+        force then. Raises LeaseLost, CancelledByCaller, WorkerDied, StorageFailed.
         """
-        number = await self._database.write(lambda connection: store.reserve_number(connection, job.adapter))
+        prepared = Prepared(
+            trained=trained,
+            base=self._card(spec),
+            champion=against.champion.ref,
+            pointer_revision=against.champion.pointer_revision,
+            champion_metrics=against.metrics,
+        )
+        number = await self._database.write(partial(self._reserve, job=job), "publish.reserve")
+        return await self._enter(job, spec, prepared, number, Path(spec.output_dir), None)
+
+    async def half_published(self, job: JobRecord) -> HalfPublished | None:
+        """What an earlier attempt gave its name but no row, if every file of it is as its reservation says."""
+        found = await self._database.read(lambda connection: find_reservation(connection, job.job_id))
+        if found is None or found.files is None or found.result is None:
+            return None
+        directory = self._layout.version(job.adapter, found.number)
+        if await asyncio.to_thread(wrong_files, directory, found.files):
+            return None
+        return HalfPublished(Prepared.model_validate(found.result), found.number, PublishedFiles(found.files))
+
+    async def finish(self, job: JobRecord, spec: TrainSpec, half: HalfPublished) -> VersionRecord:
+        """Publishes what an earlier attempt left half-published. Raises as publish()."""
+        source = self._layout.version(job.adapter, half.number)
+        return await self._enter(job, spec, half.prepared, half.number, source, half.files)
+
+    async def link(self, job: JobRecord) -> VersionRecord:
+        """Makes the links and the pointer file follow the row of the version that a job published."""
+        version = await self._database.read(lambda connection: store.version_of_job(connection, job.job_id))
+        assert version is not None
+        await follow_row(self._database, self._layout, job.adapter, published=version.number)
+        return version
+
+    async def discard(self, job: JobRecord) -> None:
+        """Clears what a job that ended without a version had prepared."""
+        await self._database.write(lambda connection: discard(connection, self._layout, job.job_id))
+
+    async def _enter(
+        self,
+        job: JobRecord,
+        spec: TrainSpec,
+        prepared: Prepared,
+        number: int,
+        source: Path,
+        files: PublishedFiles | None,
+    ) -> VersionRecord:
+        """From prepared files, or from those in `source` where there are none yet, to the row and the links."""
         uses = await asyncio.to_thread(uses_of, spec.training_samples, spec.validation_samples)
         while True:
-            against = await self._current(job, spec, against)
-            judgement = judge(against.metrics, trained.metrics_after)
-            base = self._card(spec)
-            files = await asyncio.to_thread(self._write_files, job, spec, trained, against, judgement, number, base)
-            try:
-                await self._database.write(
-                    partial(
-                        self._commit,
-                        job=job,
-                        spec=spec,
-                        trained=trained,
-                        against=against,
-                        judgement=judgement,
-                        number=number,
-                        files=files,
-                        base=base,
-                        uses=uses,
-                    )
+            against = await self._current(job, spec, prepared.against)
+            judgement = judge(against.metrics, prepared.trained.metrics_after)
+            if files is None or against.champion.ref != prepared.champion:
+                prepared = prepared.model_copy(
+                    update={"champion": against.champion.ref, "champion_metrics": against.metrics}
                 )
+                files = await asyncio.to_thread(
+                    self._write_files, job, spec, prepared, judgement, full_name(job.adapter, number), source
+                )
+                await self._database.write(
+                    partial(self._prepare, job=job, prepared=prepared, files=files), "publish.prepare"
+                )
+            commit = partial(
+                self._commit,
+                job=job,
+                spec=spec,
+                trained=prepared.trained,
+                against=against,
+                judgement=judgement,
+                number=number,
+                files=files,
+                base=prepared.base,
+                uses=uses,
+            )
+            try:
+                await self._database.write(commit, "publish.commit")
             except PointerMoved:
                 continue
             return await self.link(job)
 
-    async def link(self, job: JobRecord) -> VersionRecord:
-        """Makes the link and the pointer file follow the row of the version that a job published."""
-        version = await self._database.read(lambda connection: store.version_of_job(connection, job.job_id))
-        assert version is not None
-        await follow_row(self._database, self._layout, job.adapter)
-        return version
+    def _reserve(self, connection: Connection, job: JobRecord) -> int:
+        job_store.record(connection, job.job_id, job.fencing_token, now_us(), [])
+        return reserve(connection, job.adapter, job.job_id)
+
+    def _prepare(self, connection: Connection, job: JobRecord, prepared: Prepared, files: PublishedFiles) -> None:
+        job_store.record(connection, job.job_id, job.fencing_token, now_us(), [])
+        prepare(connection, job.job_id, files.files, prepared.model_dump(mode="json"))
 
     async def _current(self, job: JobRecord, spec: TrainSpec, against: Scored) -> Scored:
         """The champion as it is now, scored on the held-out rows if it is another than before."""
@@ -125,43 +176,38 @@ class Publisher:
         self,
         job: JobRecord,
         spec: TrainSpec,
-        trained: Trained,
-        against: Scored,
+        prepared: Prepared,
         judgement: Judgement,
-        number: int,
-        base: BaseCard,
+        name: str,
+        source: Path,
     ) -> PublishedFiles:
-        before, after = metrics_payload(against.metrics), metrics_payload(trained.metrics_after)
-        return publish_files(
-            self._layout,
-            job.adapter,
-            number,
-            self._layout.work(job.job_id),
-            card=CardFacts(
-                name=full_name(job.adapter, number),
-                adapter=job.adapter,
-                base=base.identity,
-                encoder=base.prompt is None,
-                continued_from=job.continue_from,
-                domain=job.domain,
-                champion=against.champion.ref.name,
-                verdict=judgement.outcome,
-                explanation=judgement.explanation,
-                training_samples=len(spec.training_samples),
-                validation_samples=len(spec.validation_samples),
-                lora=LoraConfig.model_validate(job.lora),
-                before=against.metrics,
-                after=trained.metrics_after,
-            ),
-            metrics={
-                "champion": against.champion.ref.name,
-                "before": before,
-                "after": after,
-                "outcome": judgement.outcome,
-                "explanation": judgement.explanation,
-            },
-            training=_training_record(job, spec, trained, base),
+        before, after = prepared.champion_metrics, prepared.trained.metrics_after
+        card = CardFacts(
+            name=name,
+            adapter=job.adapter,
+            base=prepared.base.identity,
+            encoder=prepared.base.prompt is None,
+            continued_from=job.continue_from,
+            domain=job.domain,
+            champion=prepared.champion.name,
+            verdict=judgement.outcome,
+            explanation=judgement.explanation,
+            training_samples=len(spec.training_samples),
+            validation_samples=len(spec.validation_samples),
+            lora=LoraConfig.model_validate(job.lora),
+            before=before,
+            after=after,
         )
+        metrics = {
+            "champion": prepared.champion.name,
+            "before": metrics_payload(before),
+            "after": metrics_payload(after),
+            "outcome": judgement.outcome,
+            "explanation": judgement.explanation,
+        }
+        training = _training_record(job, spec, prepared.trained, prepared.base)
+        with storage_trouble(), failpoints.step("publish.write"):
+            return write_files(source, _stage(spec), card=card, metrics=metrics, training=training)
 
     def _commit(
         self,
@@ -176,7 +222,11 @@ class Publisher:
         base: BaseCard,
         uses: list[SampleUse],
     ) -> None:
-        """Row and pointer in one transaction. Raises PointerMoved, CancelledByCaller, LeaseLost."""
+        """Name, row and pointer in one transaction. Raises PointerMoved, CancelledByCaller, LeaseLost.
+
+        The name appears under the write lock, after the token was checked: a supervisor that lost its lease, even one
+        that was stopped here, can never touch the directory that another one publishes.
+        """
         held_job, _ = job_store.record(connection, job.job_id, job.fencing_token, now_us(), [])
         if held_job.cancel_requested:
             raise CancelledByCaller
@@ -184,6 +234,8 @@ class Publisher:
         assert pointer is not None
         if pointer.pointer_revision != against.champion.pointer_revision:
             raise PointerMoved
+        if (stage := _stage(spec)).exists():
+            place(self._layout, job.adapter, number, stage)
         held = _held(connection, held_job, judgement)
         activated = not held and (judgement.outcome.passes or job.activation == "ALWAYS")
         verdict = {
@@ -220,10 +272,16 @@ class Publisher:
                 "size_bytes": files.size_bytes,
             },
         )
+        give_up(connection, job.job_id)
         remember_uses(connection, job.adapter, number, uses)
         if activated:
             asked = Asked(principal=job.principal, actor=job.actor, reason=judgement.explanation, job_id=job.job_id)
             pointers.publish(connection, pointer, number, asked)
+
+
+def _stage(spec: TrainSpec) -> Path:
+    """Where a version's directory is made: in the attempt's own."""
+    return Path(spec.output_dir) / "version"
 
 
 def _held(connection: Connection, job: JobRecord, judgement: Judgement) -> str:

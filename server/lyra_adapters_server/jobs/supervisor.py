@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -16,14 +16,17 @@ from lyra_adapters_server.executors.base import Executor, WorkerDied, WorkFailed
 from lyra_adapters_server.jobs.champion import Champion, find_champion, version_ref
 from lyra_adapters_server.jobs.log import EventLog
 from lyra_adapters_server.jobs.payloads import event_payload
-from lyra_adapters_server.jobs.publication import CancelledByCaller, Publisher, Scored
+from lyra_adapters_server.jobs.prepared import Scored
+from lyra_adapters_server.jobs.publication import CancelledByCaller, Publisher
 from lyra_adapters_server.logs import without_text
 from lyra_adapters_server.registry.describe import version_payload
 from lyra_adapters_server.registry.layout import Layout, remove_tree
 from lyra_adapters_server.registry.names import parse_full_name
+from lyra_adapters_server.registry.repair import expire_leases_of_the_dead
 from lyra_adapters_server.storage import jobs as store
 from lyra_adapters_server.storage.database import Database, now_us
 from lyra_adapters_server.storage.jobs import JobRecord, JobState, LeaseLost
+from lyra_adapters_server.storage.trouble import StorageFailed, storage_trouble
 from lyra_adapters_server.storage.versions import VersionRecord, version_of_job
 from lyra_adapters_server.trainer.events import Evaluated, Trained, TrainingProgress, TrainingStarted
 from lyra_adapters_server.trainer.spec import TrainSpec
@@ -33,6 +36,13 @@ logger = structlog.get_logger()
 
 # How soon a job of a server that died, or one that another server accepted, is noticed.
 POLL_S = 1.0
+
+HALF_PUBLISHED = "the server had ended while it published the trained adapter, which is whole"
+
+DISK_FULL = (
+    "The disk that holds the registry is full, so the adapter could not be kept; what is in force has not changed. "
+    "Free space there or delete versions, then send the job again."
+)
 
 NOTHING_HELD_OUT = {
     "reason": "NOTHING_HELD_OUT",
@@ -53,14 +63,17 @@ class Rules:
 class Supervisor:
     """Carries out the jobs of a registry in the order of their acceptance."""
 
-    def __init__(self, database: Database, log: EventLog, executor: Executor, layout: Layout, rules: Rules) -> None:
+    def __init__(
+        self, database: Database, log: EventLog, executor: Executor, layout: Layout, rules: Rules, owner: str
+    ) -> None:
         self._database = database
         self._log = log
         self._executor = executor
         self._layout = layout
         self._rules = rules
         self._publisher = Publisher(database, layout, executor)
-        self._owner = uuid.uuid4().hex
+        # The name under which it holds leases.
+        self._owner = owner
         self._wake = asyncio.Event()
         self._cancelling: dict[str, asyncio.Event] = {}
         self._loop: asyncio.Task[None] | None = None
@@ -88,16 +101,21 @@ class Supervisor:
     async def _run(self) -> None:
         while True:
             self._wake.clear()
-            job = await self._database.write(self._claim)
-            if job is not None:
-                await self._carry_out(job)
-                continue
+            try:
+                job = await self._database.write(self._claim, "lease.claim")
+                if job is not None:
+                    await self._carry_out(job)
+                    continue
+            except StorageFailed as error:
+                # A job that was under way is claimed again once its lease has run out.
+                logger.error("storage_failed", reason=error.reason)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
                     await self._wake.wait()
 
     def _claim(self, connection: Connection) -> JobRecord | None:
         now = now_us()
+        expire_leases_of_the_dead(self._layout, connection)
         return store.claim(connection, self._owner, now, self._lease_end(now))
 
     async def _carry_out(self, job: JobRecord) -> None:
@@ -130,6 +148,12 @@ class Supervisor:
             await self._give_back(job, interrupted=True)
         except WorkFailed as error:
             await self._fail(job, error.reason, error.message)
+        except StorageFailed as error:
+            log.error("storage_failed", reason=error.reason)
+            if error.reason == "DISK_FULL":
+                await self._fail(job, error.reason, DISK_FULL)
+            else:
+                await self._give_back(job, interrupted=True)
         except asyncio.CancelledError:
             await self._give_back(job, interrupted=False)
             raise
@@ -141,10 +165,17 @@ class Supervisor:
         finally:
             renewal.cancel()
             del self._cancelling[job.job_id]
-            await asyncio.to_thread(remove_tree, self._layout.work(job.job_id))
+            # The attempt's alone: after a lost lease another attempt writes beside it.
+            await asyncio.to_thread(remove_tree, self._attempt(job))
 
     async def _train_and_publish(self, job: JobRecord, cancelling: asyncio.Event) -> None:
         champion, spec = await self._prepare(job)
+        half = await self._publisher.half_published(job)
+        if half is not None:
+            resumed = {"attempt": job.attempt, "step": half.prepared.trained.steps, "reason": HALF_PUBLISHED}
+            await self._write(job, [("resumed", resumed)])
+            await self._succeed(job, await self._publisher.finish(job, spec, half))
+            return
         training = asyncio.create_task(self._train(job, spec, champion))
         asked = asyncio.create_task(cancelling.wait())
         try:
@@ -161,9 +192,9 @@ class Supervisor:
         await self._succeed(job, version)
 
     async def _prepare(self, job: JobRecord) -> tuple[Champion, TrainSpec]:
-        work = self._layout.work(job.job_id)
-        await asyncio.to_thread(remove_tree, work)
-        work.mkdir(mode=0o700)
+        work = self._attempt(job)
+        with storage_trouble():
+            work.mkdir(mode=0o700, parents=True)
         parent_name = parse_full_name(job.continue_from)
         champion, parent, (training, held_out) = await self._database.read(
             lambda connection: (
@@ -184,6 +215,10 @@ class Supervisor:
             output_dir=str(work),
             progress_interval_s=self._rules.progress_interval_s,
         )
+
+    def _attempt(self, job: JobRecord) -> Path:
+        """Where one attempt at a job writes; no two have the same."""
+        return self._layout.work(job.job_id) / f"attempt-{job.attempt}"
 
     async def _train(self, job: JobRecord, spec: TrainSpec, champion: Champion) -> tuple[Trained, Metrics | None]:
         """Writes the trainer's events down until it has trained; returns the result and the champion's scores."""
@@ -234,6 +269,7 @@ class Supervisor:
         failure = {"reason": reason, "message": message}
         with contextlib.suppress(LeaseLost):
             await self._write(job, [("failed", failure)], state=JobState.FAILED, failure=failure)
+            await self._publisher.discard(job)
 
     async def _cancelled(self, job: JobRecord) -> None:
         current = await self._database.read(lambda connection: store.find_job(connection, job.job_id))
@@ -241,11 +277,13 @@ class Supervisor:
         payload = {"actor": current.cancel_actor, "reason": current.cancel_reason}
         with contextlib.suppress(LeaseLost):
             await self._write(job, [("cancelled", payload)], state=JobState.CANCELLED)
+            await self._publisher.discard(job)
 
     async def _give_back(self, job: JobRecord, *, interrupted: bool) -> None:
         with contextlib.suppress(LeaseLost):
             await self._database.write(
-                lambda connection: store.release(connection, job.job_id, job.fencing_token, interrupted=interrupted)
+                lambda connection: store.release(connection, job.job_id, job.fencing_token, interrupted=interrupted),
+                "lease.release",
             )
 
     async def _renew(self, job: JobRecord) -> None:
@@ -253,11 +291,17 @@ class Supervisor:
             await asyncio.sleep(self._rules.lease_s / 3)
             try:
                 await self._database.write(
-                    lambda connection: store.renew(connection, job.job_id, job.fencing_token, self._lease_end(now_us()))
+                    lambda connection: store.renew(
+                        connection, job.job_id, job.fencing_token, self._lease_end(now_us())
+                    ),
+                    "lease.renew",
                 )
             except LeaseLost:
                 # The next write of the job itself meets the same and stops it.
                 return
+            except StorageFailed as error:
+                # Tried again well before the lease ends.
+                logger.warning("lease_not_renewed", job_id=job.job_id, reason=error.reason)
 
     def _lease_end(self, now: int) -> int:
         return now + int(self._rules.lease_s * 1e6)
@@ -266,7 +310,8 @@ class Supervisor:
         self, job: JobRecord, events: Sequence[tuple[str, Mapping[str, Any]]], **changes: Any
     ) -> JobRecord:
         updated, _ = await self._database.write(
-            lambda connection: store.record(connection, job.job_id, job.fencing_token, now_us(), events, **changes)
+            lambda connection: store.record(connection, job.job_id, job.fencing_token, now_us(), events, **changes),
+            "event",
         )
         if "state" in changes:
             logger.info("job_state", job_id=job.job_id, adapter=job.adapter, state=str(changes["state"]))

@@ -9,6 +9,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from lyra_adapters_server import failpoints
 from lyra_adapters_server.registry.names import full_name
 from lyra_adapters_server.storage.versions import PointerRecord
 
@@ -31,8 +32,13 @@ class Layout:
         """Half-made directories, on the same file system as the finished ones, so that a rename suffices."""
         return self.home / ".staging"
 
+    @property
+    def servers(self) -> Path:
+        """A locked file of each server that lives."""
+        return self.home / ".servers"
+
     def work(self, job_id: str) -> Path:
-        """Where a job's trainer writes."""
+        """What the attempts at a job leave for the next one, while it lives."""
         return self.staging / job_id
 
     def version(self, adapter: str, number: int) -> Path:
@@ -55,32 +61,57 @@ class Layout:
         """Makes the home for its owner alone."""
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.staging.mkdir(mode=0o700, exist_ok=True)
+        self.servers.mkdir(mode=0o700, exist_ok=True)
 
 
 def write_pointer(layout: Layout, pointer: PointerRecord) -> None:
     """Makes the link and the pointer file say what the row says, durably. Harmless to repeat."""
     link = layout.link(pointer.adapter)
     active = full_name(pointer.adapter, pointer.active)
-    if pointer.active is None:
-        link.unlink(missing_ok=True)
-    elif not (link.is_symlink() and str(link.readlink()) == active):
-        fresh = layout.staging / f"link-{uuid.uuid4().hex}"
-        fresh.symlink_to(active)
-        fresh.replace(link)
-    content = {"adapter": pointer.adapter, "active": active, "pointer_revision": pointer.pointer_revision}
-    write_durably(layout.pointer_file(pointer.adapter), json.dumps(content).encode() + b"\n", layout.staging)
+    with failpoints.step("link.pointer"):
+        if pointer.active is None:
+            link.unlink(missing_ok=True)
+        elif not (link.is_symlink() and str(link.readlink()) == active):
+            fresh = layout.staging / f"link-{uuid.uuid4().hex}"
+            fresh.symlink_to(active)
+            fresh.replace(link)
+    with failpoints.step("link.file"):
+        write_durably(layout.pointer_file(pointer.adapter), pointer_words(pointer), layout.staging)
     sync_directory(layout.home)
+
+
+def pointer_words(pointer: PointerRecord) -> bytes:
+    """What the pointer file says."""
+    active = full_name(pointer.adapter, pointer.active)
+    content = {"adapter": pointer.adapter, "active": active, "pointer_revision": pointer.pointer_revision}
+    return json.dumps(content).encode() + b"\n"
+
+
+def pointer_agrees(layout: Layout, pointer: PointerRecord) -> bool:
+    """Whether the link and the pointer file say what the row says."""
+    link, file = layout.link(pointer.adapter), layout.pointer_file(pointer.adapter)
+    target = str(link.readlink()) if link.is_symlink() else None
+    if target != (None if pointer.active is None else full_name(pointer.adapter, pointer.active)):
+        return False
+    return file.is_file() and file.read_bytes() == pointer_words(pointer)
 
 
 def link_flat(layout: Layout, adapter: str, number: int) -> None:
     """Makes the hard link under the flat name, unless it is there. Harmless to repeat."""
     weights = layout.version(adapter, number) / ADAPTER_FILE
     flat = layout.flat(adapter, number)
-    if not (flat.exists() and flat.samefile(weights)):
-        fresh = layout.staging / f"flat-{uuid.uuid4().hex}"
-        fresh.hardlink_to(weights)
-        fresh.replace(flat)
+    if not flat_agrees(layout, adapter, number):
+        with failpoints.step("link.flat"):
+            fresh = layout.staging / f"flat-{uuid.uuid4().hex}"
+            fresh.hardlink_to(weights)
+            fresh.replace(flat)
         sync_directory(layout.home)
+
+
+def flat_agrees(layout: Layout, adapter: str, number: int) -> bool:
+    """Whether the flat name is the version's weights."""
+    weights, flat = layout.version(adapter, number) / ADAPTER_FILE, layout.flat(adapter, number)
+    return flat.exists() and weights.exists() and flat.samefile(weights)
 
 
 def write_durably(path: Path, content: bytes, staging: Path) -> None:
@@ -90,7 +121,8 @@ def write_durably(path: Path, content: bytes, staging: Path) -> None:
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        with failpoints.step("fsync.file"):
+            os.fsync(file.fileno())
     fresh.replace(path)
 
 
@@ -99,7 +131,7 @@ def sync_tree(directory: Path) -> None:
     for path in directory.rglob("*"):
         if path.is_file():
             path.chmod(0o600)
-            with path.open("rb") as file:
+            with path.open("rb") as file, failpoints.step("fsync.file"):
                 os.fsync(file.fileno())
         else:
             sync_directory(path)
@@ -111,9 +143,18 @@ def sync_directory(directory: Path) -> None:
     """Waits until a directory's entries are on disk."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        with failpoints.step("fsync.directory"):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def put_away(layout: Layout, path: Path) -> None:
+    """Removes a directory or file so that at no time a part of it is there under its name."""
+    if path.exists() or path.is_symlink():
+        away = layout.staging / f"removed-{uuid.uuid4().hex}"
+        path.rename(away)
+        remove_tree(away)
 
 
 def remove_tree(path: Path) -> None:

@@ -6,14 +6,14 @@ from collections.abc import AsyncGenerator
 
 from sqlalchemy import Connection
 
-from lyra_adapters_server.registry.layout import Layout, write_pointer
+from lyra_adapters_server.registry.layout import Layout, link_flat, write_pointer
 from lyra_adapters_server.storage import tail
 from lyra_adapters_server.storage.database import Database
 from lyra_adapters_server.storage.versions import ActivationRecord, find_pointer, history
 
 
-async def follow_row(database: Database, layout: Layout, adapter: str) -> None:
-    """Writes link and pointer file of an adapter as its row says now.
+async def follow_row(database: Database, layout: Layout, adapter: str, *, published: int | None = None) -> None:
+    """Writes link and pointer file of an adapter as its row says now, and the flat name of a new version.
 
     Runs under the database's write lock, so that of two changes the later one's link stays, whoever writes last.
     Readers of `follow_changes` are woken.
@@ -22,6 +22,8 @@ async def follow_row(database: Database, layout: Layout, adapter: str) -> None:
     def work(connection: Connection) -> None:
         pointer = find_pointer(connection, adapter)
         assert pointer is not None
+        if published is not None:
+            link_flat(layout, adapter, published)
         write_pointer(layout, pointer)
 
     await database.write(work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,16 @@ from typing import Any
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from lyra_adapters_server import failpoints
 from lyra_adapters_server.registry.card import CardFacts, model_card
 from lyra_adapters_server.registry.layout import (
     ADAPTER_FILE,
     Layout,
-    link_flat,
+    put_away,
     remove_tree,
     sync_directory,
     sync_tree,
 )
-from lyra_adapters_server.registry.names import full_name
 
 # What the trainer leaves in the job's work directory.
 TRAINER_FILES = (ADAPTER_FILE, "adapter_config.json", "prompt.json")
@@ -43,40 +44,44 @@ class PublishedFiles:
         return sum(int(file["size_bytes"]) for file in self.files)
 
 
-def publish_files(
-    layout: Layout,
-    adapter: str,
-    number: int,
-    work: Path,
-    *,
-    card: CardFacts,
-    metrics: dict[str, Any],
-    training: dict[str, Any],
+def write_files(
+    source: Path, stage: Path, *, card: CardFacts, metrics: dict[str, Any], training: dict[str, Any]
 ) -> PublishedFiles:
-    """Turns a job's work directory into the version's directory, durably, under its name and its flat name.
-
-    The number must be reserved for this job. What an earlier try left under the name is replaced: it has no row.
-    """
-    name = full_name(adapter, number)
-    stage = layout.staging / name
+    """Makes the directory of a version, complete and on disk, under the name `stage`, from a trainer's files."""
     remove_tree(stage)
-    stage.mkdir(mode=0o700)
+    stage.mkdir(mode=0o700, parents=True)
     for file in TRAINER_FILES:
         if file == ADAPTER_FILE:
-            _copy_weights(work / file, stage / file, {"name": name, "continued_from": card.continued_from})
+            _copy_weights(source / file, stage / file, {"name": card.name, "continued_from": card.continued_from})
         else:
-            (stage / file).write_bytes((work / file).read_bytes())
+            (stage / file).write_bytes((source / file).read_bytes())
     (stage / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     (stage / "training.json").write_text(json.dumps(training, indent=2, ensure_ascii=False) + "\n")
     (stage / "README.md").write_text(model_card(card))
     described = PublishedFiles([_describe(stage, path) for path in sorted(stage.iterdir())])
     sync_tree(stage)
-    remove_tree(layout.flat(adapter, number))
-    remove_tree(layout.version(adapter, number))
-    stage.rename(layout.version(adapter, number))
-    sync_directory(layout.home)
-    link_flat(layout, adapter, number)
     return described
+
+
+def place(layout: Layout, adapter: str, number: int, stage: Path) -> None:
+    """Gives a complete directory the version's name, durably.
+
+    The caller holds the database's write lock and the job's fencing token, so nobody else touches the name. What an
+    earlier attempt left under it is replaced: it has no row.
+    """
+    put_away(layout, layout.version(adapter, number))
+    with failpoints.step("publish.rename"):
+        stage.rename(layout.version(adapter, number))
+        sync_directory(layout.home)
+
+
+def wrong_files(directory: Path, files: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The files that are missing from a version's directory, or are not as they were described."""
+    return [
+        str(file["path"])
+        for file in files
+        if not (directory / file["path"]).is_file() or _describe(directory, directory / file["path"]) != dict(file)
+    ]
 
 
 def _copy_weights(source: Path, target: Path, metadata: dict[str, str]) -> None:

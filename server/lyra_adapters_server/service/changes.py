@@ -33,7 +33,7 @@ async def rollback(service: Service, request: pb.RollbackRequest) -> pb.Rollback
         adapter = request.adapter or pointers.adapter_of_task(connection, request.task_id)
         return pointers.rollback(connection, adapter, request.to_version, request.expected_active, asked)
 
-    moved = await _move(service, work)
+    moved = await _move(service, work, "rollback")
     return pb.RollbackResponse(change=pointer_change_message(moved.change), changed=moved.changed)
 
 
@@ -55,7 +55,7 @@ async def activate(service: Service, request: pb.ActivateRequest) -> pb.Activate
             allow_rejected=request.allow_rejected,
         )
 
-    moved = await _move(service, work)
+    moved = await _move(service, work, "activate")
     return pb.ActivateResponse(change=pointer_change_message(moved.change), changed=moved.changed)
 
 
@@ -93,8 +93,8 @@ def _asked(request: pb.RollbackRequest | pb.ActivateRequest, findings: Findings)
     )
 
 
-async def _move(service: Service, work: Callable[[Connection], pointers.Moved]) -> pointers.Moved:
-    moved = await service.database.write(work)
+async def _move(service: Service, work: Callable[[Connection], pointers.Moved], step: str) -> pointers.Moved:
+    moved = await service.database.write(work, step)
     # Link and pointer file follow before the caller hears of it.
     await follow_row(service.database, service.layout, moved.change.adapter)
     return moved

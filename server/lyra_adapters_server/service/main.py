@@ -23,12 +23,14 @@ from lyra_adapters_server.jobs.log import EventLog
 from lyra_adapters_server.jobs.supervisor import Rules, Supervisor
 from lyra_adapters_server.registry.formats import Formats
 from lyra_adapters_server.registry.layout import Layout
+from lyra_adapters_server.registry.presence import Presence
 from lyra_adapters_server.registry.repair import repair
 from lyra_adapters_server.service.context import ClassifyLimits, Service
 from lyra_adapters_server.service.interceptor import RpcInterceptor
 from lyra_adapters_server.service.reflection import serve_reflection
 from lyra_adapters_server.service.servicer import AdapterServicer
 from lyra_adapters_server.storage.database import Database, now_us
+from lyra_adapters_server.storage.trouble import SchemaTooNew, StorageFailed
 from lyra_adapters_server.trainer.spec import WorkerConfig
 
 log = structlog.get_logger()
@@ -47,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if points := failpoints.armed():
             log.warning("failpoints_armed", points=points)
         asyncio.run(serve(settings))
-    except (ConfigError, failpoints.FailpointError) as error:
+    except (ConfigError, failpoints.FailpointError, SchemaTooNew, StorageFailed) as error:
         print(f"lyra-adapters serve: {error}", file=sys.stderr)
         return 2
     return 0
@@ -63,6 +65,11 @@ async def serve(settings: Settings) -> None:
     database.migrate()
     repair(layout, database)
 
+    with Presence(layout.servers) as presence:
+        await _serve(settings, layout, database, presence)
+
+
+async def _serve(settings: Settings, layout: Layout, database: Database, presence: Presence) -> None:
     worker = LocalWorker(
         WorkerConfig(
             bases=settings.bases,
@@ -78,7 +85,7 @@ async def serve(settings: Settings) -> None:
     )
     event_log = EventLog(database)
     rules = Rules(settings.max_attempts, settings.lease_s, settings.progress_interval_s)
-    supervisor = Supervisor(database, event_log, worker, layout, rules)
+    supervisor = Supervisor(database, event_log, worker, layout, rules, presence.owner)
     server = _make_server(settings)
     service = Service(
         database=database,

@@ -11,6 +11,7 @@ import structlog
 from lyra_adapters.v1 import adapter_service_pb2 as pb
 from lyra_adapters.v1 import adapter_service_pb2_grpc as pb_grpc
 
+from lyra_adapters_server import failpoints
 from lyra_adapters_server.errors import Violation, invalid
 from lyra_adapters_server.jobs import acceptance
 from lyra_adapters_server.service import changes, feedback, listings
@@ -26,6 +27,7 @@ from lyra_adapters_server.service.training_request import check_request_id, to_n
 from lyra_adapters_server.storage import jobs as job_store
 from lyra_adapters_server.storage.database import now_us
 from lyra_adapters_server.storage.jobs import JobRecord
+from lyra_adapters_server.storage.trouble import storage_trouble
 
 log = structlog.get_logger()
 
@@ -43,6 +45,8 @@ class AdapterServicer(pb_grpc.AdapterServiceServicer):
         """Creates a job, then streams its events."""
         job = await self._accept(request)
         async with contextlib.aclosing(self._follow(job.job_id, 0)) as events:
+            with storage_trouble(), failpoints.step("acknowledge"):
+                yield await anext(events)
             async for event in events:
                 yield event
 

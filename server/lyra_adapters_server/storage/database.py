@@ -12,9 +12,13 @@ from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, event
 
+from lyra_adapters_server import failpoints
 from lyra_adapters_server.storage.tail import Wakers
+from lyra_adapters_server.storage.trouble import SchemaTooNew, storage_trouble
 
 T = TypeVar("T")
 
@@ -43,27 +47,43 @@ class Database:
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="db-read")
 
     def migrate(self) -> None:
-        """Brings the schema to the newest version."""
+        """Brings the schema to the newest version. Raises SchemaTooNew, StorageFailed."""
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        with self._engine.connect() as connection:
+        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        with storage_trouble(), self._engine.connect() as connection:
+            if newer := set(MigrationContext.configure(connection).get_current_heads()) - known:
+                raise SchemaTooNew(
+                    f"{self.path} was written by a newer lyra-adapters (its tables are at {', '.join(newer)}, this "
+                    f"one knows {max(known)} at most). Install that version or a later one, or restore a backup that "
+                    "was made before the upgrade."
+                )
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             connection.commit()
 
-    def write_now(self, work: Callable[[Connection], T]) -> T:
-        """Runs `work` in one durable transaction on this thread."""
-        with self._engine.connect().execution_options(immediate=True) as connection, connection.begin():
+    def write_now(self, work: Callable[[Connection], T], step: str = "") -> T:
+        """Runs `work` in one durable transaction on this thread. Raises StorageFailed.
+
+        `step` names the failpoints before the transaction and after its commit; a timeout there is that of a storage
+        which has done the write and does not say so.
+        """
+        with (
+            storage_trouble(),
+            failpoints.step(step),
+            self._engine.connect().execution_options(immediate=True) as connection,
+            connection.begin(),
+        ):
             return work(connection)
 
     def read_now(self, work: Callable[[Connection], T]) -> T:
-        """Runs `work` on one consistent snapshot on this thread."""
-        with self._engine.connect() as connection, connection.begin():
+        """Runs `work` on one consistent snapshot on this thread. Raises StorageFailed."""
+        with storage_trouble(), self._engine.connect() as connection, connection.begin():
             return work(connection)
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
+    async def write(self, work: Callable[[Connection], T], step: str = "") -> T:
         """As write_now, awaited. Once begun it completes, even if the awaiting call is cancelled."""
-        return await asyncio.get_running_loop().run_in_executor(self._writer, self.write_now, work)
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self.write_now, work, step)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """As read_now, awaited."""

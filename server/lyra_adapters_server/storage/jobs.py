@@ -183,6 +183,11 @@ def running(connection: Connection) -> list[JobRecord]:
     return [JobRecord(**row._mapping) for row in rows]
 
 
+def live_jobs(connection: Connection) -> set[str]:
+    """The ids of the jobs that have not ended."""
+    return set(connection.execute(select(jobs.c.job_id).where(jobs.c.state.in_(LIVE))).scalars())
+
+
 def known_domains(connection: Connection, adapter: str) -> set[str]:
     """The domains that this adapter's jobs named, but for those that failed or were cancelled."""
     rows = connection.execute(
@@ -216,6 +221,18 @@ def claim(connection: Connection, owner: str, now: int, lease_until: int) -> Job
         .returning(*jobs.c)
     ).one()
     return JobRecord(**row._mapping)
+
+
+def lease_owners(connection: Connection) -> set[str]:
+    """Who holds a lease, or held one that ran out."""
+    rows = connection.execute(select(jobs.c.lease_owner).distinct().where(jobs.c.state.in_(LIVE)))
+    return {row.lease_owner for row in rows if row.lease_owner is not None}
+
+
+def expire_leases(connection: Connection, owners: Sequence[str]) -> int:
+    """Ends the leases of these owners now, so that their jobs can be claimed; returns how many."""
+    mine = and_(jobs.c.state.in_(LIVE), jobs.c.lease_owner.in_(owners), jobs.c.lease_until > 0)
+    return connection.execute(update(jobs).where(mine).values(lease_until=0)).rowcount
 
 
 def renew(connection: Connection, job_id: str, token: int, lease_until: int) -> None:

@@ -126,6 +126,19 @@ versions = Table(
     Index("ix_versions_task", "task_id"),
 )
 
+# Version numbers of jobs whose version is not in the registry (yet).
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("adapter", String, ForeignKey("adapters.name"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    # A job keeps its number through every attempt.
+    Column("job_id", String, nullable=False, unique=True),
+    # Path, size and digest of each file, once they are complete, and what the version's row is to say.
+    Column("files", JSON(none_as_null=True)),
+    Column("result", JSON(none_as_null=True)),
+)
+
 # Every change of a pointer. `parent` is the revision that one step back returns to: the history is a stack that is
 # kept as a tree, so a rollback forgets nothing and two rollbacks never toggle.
 activations = Table(

@@ -126,7 +126,7 @@ def page_of_versions(
     return [VersionRecord(**row._mapping) for row in rows], total
 
 
-def reserve_number(connection: Connection, adapter: str) -> int:
+def take_number(connection: Connection, adapter: str) -> int:
     """Takes the next version number of an adapter, for good."""
     ensure_adapter(connection, adapter)
     return int(

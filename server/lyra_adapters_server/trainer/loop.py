@@ -12,6 +12,7 @@ import peft
 import torch
 import transformers
 
+from lyra_adapters_server import failpoints
 from lyra_adapters_server.trainer.base import Base
 from lyra_adapters_server.trainer.bases import Bases
 from lyra_adapters_server.trainer.data import Row, encode_rows, make_batch, split_by_length, training_order
@@ -154,9 +155,10 @@ class _Run:
             # The weights are those of that evaluation, and the rows the same: a second pass would say the same.
             yield Evaluated(stage="AFTER", subject="", metrics=after, step=state.best_step, best=True)
         output = Path(spec.output_dir)
-        output.mkdir(parents=True, exist_ok=True)
-        self._adapter.save(output)
-        write_prompt(output, self._base.encoder, self._max_length)
+        with failpoints.step("adapter.write"):
+            output.mkdir(parents=True, exist_ok=True)
+            self._adapter.save(output)
+            write_prompt(output, self._base.encoder, self._max_length)
         yield Trained(
             metrics_before=before,
             metrics_after=after,

@@ -8,6 +8,7 @@ the process ends: without its server nobody would take the result.
 from __future__ import annotations
 
 import argparse
+import errno
 import gc
 import logging
 import os
@@ -138,10 +139,22 @@ def describe_failure(error: Exception) -> RequestError:
         return RequestError(reason=error.reason, message=error.message)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{type(error).__name__} in {os.path.basename(frame.filename)}:{frame.lineno}"  # noqa: PTH119
+    if _is_full_disk(error):
+        return RequestError(
+            reason="DISK_FULL",
+            message="The disk that holds the registry is full, so the trainer could not write its files; what is in "
+            "force has not changed. Free space there or delete versions, then send the job again.",
+        )
     if _is_memory(error):
         return RequestError(reason="OUT_OF_MEMORY", message=f"the device's memory does not suffice ({place})")
     LOG.error("unforeseen: %s\n%s", place, "".join(traceback.format_tb(error.__traceback__)))
     return RequestError(reason="INTERNAL", message=f"unforeseen {place}")
+
+
+def _is_full_disk(error: Exception) -> bool:
+    # safetensors raises its own class with the system's words.
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in full or any(f"(os error {number})" in str(error) for number in full)
 
 
 def _is_memory(error: Exception) -> bool:

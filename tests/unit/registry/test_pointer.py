@@ -23,7 +23,7 @@ class Registry:
         self.database = Database(path / "registry.db")
         self.database.migrate()
         for number in range(1, versions + 1):
-            self.database.write_now(lambda c: store.reserve_number(c, "a"))
+            self.database.write_now(lambda c: store.take_number(c, "a"))
             outcome = "WORSE" if number == rejected else "BETTER"
             self.database.write_now(lambda c, n=number, o=outcome: store.insert_version(c, version_row(n, o)))
 
@@ -162,5 +162,5 @@ def test_a_stale_view_of_the_pointer_cannot_move_it(registry: Registry) -> None:
 
 
 def test_version_numbers_are_never_used_again(registry: Registry) -> None:
-    assert registry.database.write_now(lambda c: store.reserve_number(c, "a")) == 5
-    assert registry.database.write_now(lambda c: store.reserve_number(c, "a")) == 6
+    assert registry.database.write_now(lambda c: store.take_number(c, "a")) == 5
+    assert registry.database.write_now(lambda c: store.take_number(c, "a")) == 6
