@@ -3,24 +3,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Iterable
-
-import grpc
 
 from lyra_adapters import requests
 from lyra_adapters.aio_feedback import AsyncFeedbackCalls
-from lyra_adapters.aio_streams import AsyncChangeStream, AsyncEventStream
-from lyra_adapters.errors import from_call
-from lyra_adapters.files import Downloaded, FileReceiver
+from lyra_adapters.aio_serving import AsyncServingCalls
+from lyra_adapters.aio_streams import AsyncEventStream
 from lyra_adapters.models.service import Classifications, Job, JobState, ServiceStatus
 from lyra_adapters.models.training import Activation, ConflictPolicy
-from lyra_adapters.models.versions import AdapterFormat, AdapterVersion, Page, PointerMove, VersionState
-from lyra_adapters.resume import PointerPlan
+from lyra_adapters.models.versions import AdapterVersion, Page, PointerMove, VersionState
 from lyra_adapters.v1 import adapter_service_pb2 as pb
 
 
-class AsyncAdapterClient(AsyncFeedbackCalls):
+class AsyncAdapterClient(AsyncFeedbackCalls, AsyncServingCalls):
     """Speaks to one server from one event loop; an async context manager. See `AdapterClient`."""
 
     # ------------------------------------------------------------------------------------------------ training
@@ -225,32 +220,6 @@ class AsyncAdapterClient(AsyncFeedbackCalls):
         )
         return await self._run(call, timeout)
 
-    def watch_adapter(
-        self,
-        adapter: str,
-        *,
-        after_revision: int = 0,
-        wait_for_adapter: bool = False,
-        heartbeats: bool = False,
-        timeout: float | None = None,
-    ) -> AsyncChangeStream:
-        """Every change of what is in force under a name after `after_revision`; never ends by itself.
-
-        Args:
-            adapter: The adapter.
-            after_revision: Only changes with a higher `pointer_revision`. Default: all.
-            wait_for_adapter: Wait for an adapter that does not exist yet instead of raising NotFound.
-            heartbeats: Also yield heartbeats (`heartbeat` is true, `pointer_revision` 0).
-            timeout: Seconds for the whole stream. Default: none.
-        """
-        request = pb.WatchAdapterRequest(
-            adapter=adapter, after_revision=after_revision, wait_for_adapter=wait_for_adapter
-        )
-        plan = PointerPlan(
-            request, self._policy, heartbeats=heartbeats, timeout=timeout, on_reconnect=self._on_reconnect
-        )
-        return AsyncChangeStream(self._opener(requests.new_request_id()), plan)
-
     # ---------------------------------------------------------------------------------------------------- using
 
     async def classify(
@@ -265,29 +234,3 @@ class AsyncAdapterClient(AsyncFeedbackCalls):
         """Labels 1 to 256 pairs (`Pair`, mappings or tuples) with a version, the one in force, or `base`."""
         call = requests.classify(pairs, adapter=adapter, version=version, base_model=base_model)
         return await self._run(call, timeout)
-
-    async def download(
-        self,
-        adapter: str,
-        to: str | os.PathLike[str],
-        *,
-        version: str = "",
-        format: AdapterFormat | str | None = None,
-        timeout: float | None = None,
-    ) -> Downloaded:
-        """Writes a version's files below the directory `to`, each checked against its digest.
-
-        Raises:
-            DataLoss: A file is incomplete or does not have its digest; nothing of it is left.
-        """
-        request = requests.download(adapter, version=version, format=format)
-        call = self._opener(requests.new_request_id())("Download", request, timeout)
-        with FileReceiver(to) as receiver:
-            try:
-                async for piece in call:
-                    receiver.feed(piece)
-            except grpc.RpcError as error:
-                raise from_call(error) from error
-            finally:
-                call.cancel()
-            return receiver.finish()

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 
-import grpc
-
 from lyra_adapters import requests
-from lyra_adapters.errors import from_call
 from lyra_adapters.feedback_calls import FeedbackCalls
-from lyra_adapters.files import Downloaded, FileReceiver
 from lyra_adapters.models.service import Classifications, Job, JobState, ServiceStatus
 from lyra_adapters.models.training import Activation, ConflictPolicy
-from lyra_adapters.models.versions import AdapterFormat, AdapterVersion, Page, PointerMove, VersionState
-from lyra_adapters.resume import PointerPlan
-from lyra_adapters.streams import ChangeStream, EventStream
+from lyra_adapters.models.versions import AdapterVersion, Page, PointerMove, VersionState
+from lyra_adapters.serving_calls import ServingCalls
+from lyra_adapters.streams import EventStream
 from lyra_adapters.v1 import adapter_service_pb2 as pb
 
 
-class AdapterClient(FeedbackCalls):
+class AdapterClient(FeedbackCalls, ServingCalls):
     """Speaks to one server; safe to share between threads; a context manager.
 
     Every method raises an `AdapterError` of the kind that fits the server's status. Each takes `timeout` in seconds:
@@ -264,32 +259,6 @@ class AdapterClient(FeedbackCalls):
         )
         return self._run(call, timeout)
 
-    def watch_adapter(
-        self,
-        adapter: str,
-        *,
-        after_revision: int = 0,
-        wait_for_adapter: bool = False,
-        heartbeats: bool = False,
-        timeout: float | None = None,
-    ) -> ChangeStream:
-        """Every change of what is in force under a name after `after_revision`; never ends by itself.
-
-        Args:
-            adapter: The adapter.
-            after_revision: Only changes with a higher `pointer_revision`. Default: all.
-            wait_for_adapter: Wait for an adapter that does not exist yet instead of raising NotFound.
-            heartbeats: Also yield heartbeats (`heartbeat` is true, `pointer_revision` 0).
-            timeout: Seconds for the whole stream. Default: none.
-        """
-        request = pb.WatchAdapterRequest(
-            adapter=adapter, after_revision=after_revision, wait_for_adapter=wait_for_adapter
-        )
-        plan = PointerPlan(
-            request, self._policy, heartbeats=heartbeats, timeout=timeout, on_reconnect=self._on_reconnect
-        )
-        return ChangeStream(self._opener(requests.new_request_id()), plan)
-
     # ---------------------------------------------------------------------------------------------------- using
 
     def classify(
@@ -304,29 +273,3 @@ class AdapterClient(FeedbackCalls):
         """Labels 1 to 256 pairs (`Pair`, mappings or tuples) with a version, the one in force, or `base`."""
         call = requests.classify(pairs, adapter=adapter, version=version, base_model=base_model)
         return self._run(call, timeout)
-
-    def download(
-        self,
-        adapter: str,
-        to: str | os.PathLike[str],
-        *,
-        version: str = "",
-        format: AdapterFormat | str | None = None,
-        timeout: float | None = None,
-    ) -> Downloaded:
-        """Writes a version's files below the directory `to`, each checked against its digest.
-
-        Raises:
-            DataLoss: A file is incomplete or does not have its digest; nothing of it is left.
-        """
-        request = requests.download(adapter, version=version, format=format)
-        call = self._opener(requests.new_request_id())("Download", request, timeout)
-        with FileReceiver(to) as receiver:
-            try:
-                for piece in call:
-                    receiver.feed(piece)
-            except grpc.RpcError as error:
-                raise from_call(error) from error
-            finally:
-                call.cancel()
-            return receiver.finish()

@@ -258,9 +258,11 @@ def feedback_summary(**filters: Any) -> Call[FeedbackSummary]:
     return Call("ListFeedback", request, lambda answer: convert.decode(FeedbackSummary, answer.summary))
 
 
-def download(adapter: str, *, version: str, format: AdapterFormat | str | None) -> pb.DownloadRequest:
+def download(
+    adapter: str, *, version: str, format: AdapterFormat | str | None, file: str, archive: bool
+) -> pb.DownloadRequest:
     """Asks for a version's files."""
-    request = pb.DownloadRequest(adapter=adapter, version=version)
+    request = pb.DownloadRequest(adapter=adapter, version=version, file=file, archive=archive)
     if format is not None:
         request.format = convert.number(convert.word(AdapterFormat, format, "format"))
     return request

@@ -134,7 +134,7 @@ class StreamPlan(ABC, Generic[T]):
         Raises:
             AdapterError: The same error, if trying again is pointless or was tried for long enough.
         """
-        error = error or AdapterError("The stream ended before the job did.", code=grpc.StatusCode.UNKNOWN)
+        error = error or AdapterError("The stream ended too early.", code=grpc.StatusCode.UNKNOWN)
         now = self._clock()
         if self._ends is not None and now >= self._ends:
             raise error if isinstance(error, DeadlineExceeded) else DeadlineExceeded("The stream's time is up.")

@@ -1,4 +1,4 @@
-"""Over a real socket: the unary calls, their retries and deadlines, credentials, listings and downloads."""
+"""Over a real socket: the unary calls, their retries and deadlines, credentials and listings."""
 
 import asyncio
 import time
@@ -11,7 +11,6 @@ from lyra_adapters import (
     Aborted,
     AdapterClient,
     AsyncAdapterClient,
-    DataLoss,
     DeadlineExceeded,
     FailedPrecondition,
     JobState,
@@ -25,7 +24,6 @@ from lyra_adapters import (
     VersionState,
     errors,
 )
-from lyra_adapters.files import FileReceiver
 from lyra_adapters.testing import FakeAdapterServer, training_script
 from lyra_adapters.v1 import adapter_service_pb2 as pb
 
@@ -246,32 +244,6 @@ def test_a_token_over_loopback(fake: FakeAdapterServer, tmp_path: Path) -> None:
             await client.status()
 
     asyncio.run(ask())
-
-
-def test_downloads_are_checked(client: AdapterClient, fake: FakeAdapterServer, tmp_path: Path) -> None:
-    fake.files["user_feedback_v1"] = {"adapter_config.json": b"{}", "sub/weights.bin": b"0123456789", "empty": b""}
-    done = client.download("user_feedback", tmp_path / "out", version="v1")
-    assert (tmp_path / "out" / "sub" / "weights.bin").read_bytes() == b"0123456789"
-    assert [file.path for file in done.files] == ["adapter_config.json", "sub/weights.bin", "empty"]
-
-    async def get() -> None:
-        async with AsyncAdapterClient(fake.target) as aio:
-            await aio.download("user_feedback", tmp_path / "aio", version="v1", format="peft")
-
-    asyncio.run(get())
-    assert (tmp_path / "aio" / "adapter_config.json").read_bytes() == b"{}"
-    fake.files["user_feedback_v1"] = {"../escape": b"x"}
-    with pytest.raises(DataLoss):
-        client.download("user_feedback", tmp_path / "out2", version="v1")
-    assert not (tmp_path / "escape").exists()
-
-
-def test_a_file_with_another_digest_is_not_kept(tmp_path: Path) -> None:
-    with FileReceiver(tmp_path) as receiver:
-        receiver.feed(pb.DownloadResponse(file=pb.FileInfo(path="a", size_bytes=3, sha256="0" * 64), data=b"abc"))
-        with pytest.raises(DataLoss):
-            receiver.finish()
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_asyncio_listings(fake: FakeAdapterServer, client: AdapterClient) -> None:

@@ -137,3 +137,30 @@ def test_a_damaged_version_is_said_to_be_damaged(server: ServerProcess, registry
         assert refused.value.code() == grpc.StatusCode.DATA_LOSS
         assert "damaged_v1/adapter_model.safetensors" in refused.value.details()
         assert str(directory) not in refused.value.details()
+
+
+def test_what_there_is_can_be_asked_for_without_its_bytes(server: ServerProcess) -> None:
+    (whole,) = pieces(server, version="v1", archive=True, contents_only=True)
+    ((info, _),) = received(pieces(server, version="v1", archive=True)).values()
+    assert whole.contents.archive == info
+    assert [file.path for file in whole.contents.files] == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "empty.txt",
+    ]
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_the_client_downloads_from_the_real_server(
+    server: ServerProcess, registry: Registry, tmp_path: Path, archive: bool
+) -> None:
+    done = server.client.download("user_feedback", tmp_path / "v2", archive=archive)
+    assert (done.version, done.format) == ("v2", "PEFT")
+    if archive:
+        with tarfile.open(tmp_path / "v2" / "user_feedback_v2.tar") as unpacked:
+            unpacked.extractall(tmp_path, filter="data")
+    there = tmp_path / ("user_feedback_v2" if archive else "v2")
+    assert {path.name: path.read_bytes() for path in there.iterdir()} == {
+        path.name: path.read_bytes() for path in registry.directory("v2").iterdir()
+    }

@@ -10,7 +10,7 @@ import typer
 
 from lyra_adapters import __version__
 from lyra_adapters.cli import serve as run_server
-from lyra_adapters.cli.commands import change, feedback, look, train, use
+from lyra_adapters.cli.commands import change, download, feedback, look, train, use
 from lyra_adapters.cli.exits import HELP, Exit
 
 app = typer.Typer(
@@ -49,7 +49,7 @@ def serve(context: typer.Context) -> None:
     raise typer.Exit(run_server(context.args))
 
 
-for group in (train, look, change, use, feedback):
+for group in (train, look, change, use, download, feedback):
     group.register(app)
 
 

@@ -54,7 +54,12 @@ class FakeAdapterServer:
         self.jobs: dict[str, ScriptedJob] = {}
         self.versions: list[AdapterVersion] = []
         self.pointers = Pointers()
+        # What Download sends: path and bytes of each file, by the full name of the version.
         self.files: dict[str, dict[str, bytes]] = {}
+        # Digests to claim instead of the right ones, by path.
+        self.digests: dict[str, str] = {}
+        # After how many bytes each of the next downloads breaks.
+        self.download_breaks: deque[int] = deque()
         self.reviews: dict[str, pb.Review] = {}
         self.token: str | None = None
         self._port = port

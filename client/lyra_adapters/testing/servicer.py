@@ -19,6 +19,7 @@ from lyra_adapters.models import (
     ServiceStatus,
     VersionState,
 )
+from lyra_adapters.testing import serving
 from lyra_adapters.testing.fault import Fault
 from lyra_adapters.testing.jobs import ScriptedJob
 from lyra_adapters.testing.pointers import Refused
@@ -232,26 +233,11 @@ class FakeServicer(AdapterServiceServicer):
         self, request: pb.WatchAdapterRequest, context: Context
     ) -> Iterator[pb.PointerChange]:
         self._fake.arrived("WatchAdapter", request, context)
-        seen = request.after_revision
-        while context.is_active():
-            for change in self._fake.pointers.history(request.adapter):
-                if change.pointer_revision > seen:
-                    seen = change.pointer_revision
-                    yield convert.encode(change)
-            time.sleep(0.02)
+        yield from serving.watch_adapter(self._fake, request, context)
 
     def Download(self, request: pb.DownloadRequest, context: Context) -> Iterator[pb.DownloadResponse]:  # noqa: N802, D102
         self._fake.arrived("Download", request, context)
-        version = request.version
-        name = f"{request.adapter}_{version}" if version else self._fake.pointers.active(request.adapter)
-        if name not in self._fake.files:
-            _abort(context, "NOT_FOUND", "VERSION_NOT_FOUND", f"There is no version {name}.")
-        for path, data in self._fake.files[name].items():
-            digest = hashlib.sha256(data).hexdigest()
-            file = pb.FileInfo(path=path, size_bytes=len(data), sha256=digest)
-            half = len(data) // 2
-            yield pb.DownloadResponse(file=file, offset=0, data=data[:half])
-            yield pb.DownloadResponse(offset=half, data=data[half:])
+        yield from serving.download(self._fake, request, context)
 
     def _answer(self, rpc: str, request: Any, context: Context, make: Callable[[], T]) -> T:
         self._fake.arrived(rpc, request, context)

@@ -991,20 +991,22 @@ class FeedbackCount(_message.Message):
     def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
 
 class DownloadRequest(_message.Message):
-    __slots__ = ("adapter", "version", "format", "file", "offset", "archive")
+    __slots__ = ("adapter", "version", "format", "file", "offset", "archive", "contents_only")
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     FILE_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     ARCHIVE_FIELD_NUMBER: _ClassVar[int]
+    CONTENTS_ONLY_FIELD_NUMBER: _ClassVar[int]
     adapter: str
     version: str
     format: AdapterFormat
     file: str
     offset: int
     archive: bool
-    def __init__(self, adapter: _Optional[str] = ..., version: _Optional[str] = ..., format: _Optional[_Union[AdapterFormat, str]] = ..., file: _Optional[str] = ..., offset: _Optional[int] = ..., archive: bool = ...) -> None: ...
+    contents_only: bool
+    def __init__(self, adapter: _Optional[str] = ..., version: _Optional[str] = ..., format: _Optional[_Union[AdapterFormat, str]] = ..., file: _Optional[str] = ..., offset: _Optional[int] = ..., archive: bool = ..., contents_only: bool = ...) -> None: ...
 
 class DownloadResponse(_message.Message):
     __slots__ = ("file", "offset", "data", "contents")
@@ -1019,13 +1021,15 @@ class DownloadResponse(_message.Message):
     def __init__(self, file: _Optional[_Union[FileInfo, _Mapping]] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., contents: _Optional[_Union[DownloadContents, _Mapping]] = ...) -> None: ...
 
 class DownloadContents(_message.Message):
-    __slots__ = ("adapter", "version", "format", "files")
+    __slots__ = ("adapter", "version", "format", "files", "archive")
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
+    ARCHIVE_FIELD_NUMBER: _ClassVar[int]
     adapter: str
     version: str
     format: AdapterFormat
     files: _containers.RepeatedCompositeFieldContainer[FileInfo]
-    def __init__(self, adapter: _Optional[str] = ..., version: _Optional[str] = ..., format: _Optional[_Union[AdapterFormat, str]] = ..., files: _Optional[_Iterable[_Union[FileInfo, _Mapping]]] = ...) -> None: ...
+    archive: FileInfo
+    def __init__(self, adapter: _Optional[str] = ..., version: _Optional[str] = ..., format: _Optional[_Union[AdapterFormat, str]] = ..., files: _Optional[_Iterable[_Union[FileInfo, _Mapping]]] = ..., archive: _Optional[_Union[FileInfo, _Mapping]] = ...) -> None: ...

@@ -40,8 +40,11 @@ async def download(service: Service, request: pb.DownloadRequest) -> AsyncGenera
             version=f"v{version.number}",
             format=f"ADAPTER_FORMAT_{form}",
             files=[_file_info(file) for file in found.files],
+            archive=_file_info(sources[0].file) if request.archive else None,
         )
     )
+    if request.contents_only:
+        return
     for source in sources:
         async with contextlib.aclosing(_pieces(source, request.offset)) as pieces:
             async for piece in pieces:

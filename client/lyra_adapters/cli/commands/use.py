@@ -1,4 +1,4 @@
-"""`classify` and `download`: what goes to and comes from an adapter."""
+"""`classify`: labels from an adapter, for checking it."""
 
 from __future__ import annotations
 
@@ -63,24 +63,6 @@ def _cells(result: Classification) -> tuple[str, ...]:
     )
 
 
-def download(
-    context: Context,
-    adapter: Annotated[str, typer.Argument(help="The adapter.")],
-    to: Annotated[Path, typer.Option(help="Directory for the files; made where it is missing.")],
-    version: Annotated[str, typer.Option(help="Default: what is in force.")] = "",
-    format_: Annotated[str, typer.Option("--format", metavar="peft|gguf", help="Form of the files.")] = "peft",
-) -> None:
-    """Fetch a version's files, each checked against its digest."""
-    with context.client() as client:
-        done = client.download(adapter, to, version=version, format=format_)
-    if context.json:
-        output.emit_json(done.to_dict())
-    else:
-        output.table(("FILE", "SIZE", "SHA256"), [(f.path, output.size(f.size_bytes), f.sha256) for f in done.files])
-        output.say(f"In {done.directory}")
-
-
 def register(app: typer.Typer) -> None:
     """Adds the commands of this file."""
-    for function in (classify, download):
-        app.command()(command(function))
+    app.command()(command(classify))
