@@ -15,7 +15,7 @@ import transformers
 from lyra_adapters_server import failpoints
 from lyra_adapters_server.trainer.base import Base
 from lyra_adapters_server.trainer.bases import Bases
-from lyra_adapters_server.trainer.data import Row, encode_rows, make_batch, split_by_length, training_order
+from lyra_adapters_server.trainer.data import Batch, Row, encode_rows, make_batch, split_by_length, training_order
 from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.trainer.events import (
     Evaluated,
@@ -187,11 +187,18 @@ class _Run:
         tokens = 0
         micro_batches = split_by_length([len(row.tokens) for row in rows], train_token_budget(self._base))
         for number, positions in enumerate(micro_batches):
+            batch = make_batch([rows[position] for position in positions], self._base.padding, self._base.device)
             start = time.monotonic()
-            part, count = self._micro_batch([rows[position] for position in positions], len(rows), number)
-            loss += part
-            tokens += count
-            self._progress.worked(count, time.monotonic() - start)
+            part = self._forward(batch, len(rows), number)
+            self._progress.worked(0, time.monotonic() - start)
+            # Two turns, since each takes about as long: the graph stands while others use the base.
+            yield None
+            start = time.monotonic()
+            part.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            loss += float(part.detach())
+            del part
+            tokens += batch.token_count
+            self._progress.worked(batch.token_count, time.monotonic() - start)
             yield None
         if not math.isfinite(loss):
             raise TrainerError("LOSS_NOT_FINITE", f"the loss is {loss} at step {self._state.step + 1}")
@@ -203,18 +210,16 @@ class _Run:
         if event is not None:
             yield event
 
-    def _micro_batch(self, rows: Sequence[Row], step_rows: int, number: int) -> tuple[float, int]:
-        batch = make_batch(rows, self._base.padding, self._base.device)
+    def _forward(self, batch: Batch, step_rows: int, number: int) -> torch.Tensor:
+        """Runs the model on a micro-batch; returns its share of the step's loss, with the graph behind it."""
         self._dropout.start(self._state.step, number)
         self._adapter.dropout = self._dropout
         try:
             with self._adapter.attached(), torch.enable_grad():
                 logits = self._base.logits(batch, self._subject.head)
-                loss = summed_loss(logits, batch.labels, self._training.label_smoothing) / step_rows
-                loss.backward()  # type: ignore[no-untyped-call]
+                return summed_loss(logits, batch.labels, self._training.label_smoothing) / step_rows
         finally:
             self._adapter.dropout = None
-        return float(loss.detach()), batch.token_count
 
     def _evaluation_steps(self) -> set[int]:
         count = self._training.epochs * self._training.evaluations_per_epoch

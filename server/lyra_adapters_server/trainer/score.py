@@ -23,6 +23,9 @@ from lyra_adapters_server.types import LABELS, AdapterRef
 
 PROMPT_FILE = "prompt.json"
 
+# Somebody waits for Classify, so some pairs are answered in one turn; many take turns with a training.
+_BATCHES_A_QUESTION = 4
+
 Probabilities = list[tuple[float, float, float]]
 
 
@@ -41,7 +44,7 @@ class Subject:
 
 def score_token_budget(base: Base) -> int:
     """Padded tokens of a micro-batch without gradients. Short on CPU, where other requests wait for their turn."""
-    return 2048 if base.device.type == "cpu" else 65536
+    return 1024 if base.device.type == "cpu" else 65536
 
 
 def open_subject(base: Base, reference: AdapterRef) -> Subject:
@@ -76,20 +79,24 @@ def write_prompt(directory: Path, encoder: TextEncoder, max_length: int) -> None
     (directory / PROMPT_FILE).write_text(text, encoding="utf-8")
 
 
-def score_rows(base: Base, subject: Subject, rows: Sequence[Row]) -> Generator[None, None, Probabilities]:
-    """Scores rows, yielding after each micro-batch.
+def score_rows(
+    base: Base, subject: Subject, rows: Sequence[Row], batches_a_turn: int = 1
+) -> Generator[None, None, Probabilities]:
+    """Scores rows, yielding after each micro-batch, or after as many as asked.
 
     Returns:
         Probabilities (rows, 3), in the order of the rows.
     """
     result: Probabilities = [(0.0, 0.0, 0.0)] * len(rows)
-    for indices in split_by_length([len(row.tokens) for row in rows], score_token_budget(base)):
+    micro_batches = split_by_length([len(row.tokens) for row in rows], score_token_budget(base))
+    for number, indices in enumerate(micro_batches, start=1):
         batch = make_batch([rows[index] for index in indices], base.padding, base.device)
         with subject.attached(), torch.inference_mode():
             found = probabilities(base.logits(batch, subject.head))
         for index, row in zip(indices, found, strict=True):
             result[index] = row
-        yield
+        if number % batches_a_turn == 0:
+            yield
     return result
 
 
@@ -122,5 +129,5 @@ def classify(spec: ClassifySpec, bases: Bases) -> Iterator[TrainerEvent | None]:
     with bases.use(spec.subject.base_alias) as base:
         subject = open_subject(base, spec.subject)
         rows = encode_pairs(spec.pairs, subject.encoder, min(spec.max_length, base.card.max_length))
-        found = yield from score_rows(base, subject, rows)
+        found = yield from score_rows(base, subject, rows, _BATCHES_A_QUESTION)
     yield Scored(metrics=None, probabilities=found, truncated=[row.truncated for row in rows])
