@@ -73,6 +73,7 @@ def measure(work: Path, data: Path) -> str:
             version = work / "home" / ("c_v1" if name == "base" else name)
             outside = score(work / "rows.jsonl", base, version, with_adapter=name != "base")
             lines.append(compare(f"{name} (in force)" if not asked else name, results, outside))
+            print(lines[-1], file=sys.stderr)
         stream = client.train(corrections, adapter="busy", training={"epochs": 20})
         for event in stream:
             if event.kind == "progress":
@@ -82,6 +83,8 @@ def measure(work: Path, data: Path) -> str:
             begun = time.perf_counter()
             client.classify(pairs[:PAIRS], adapter="c", version="v1")
             took.append(time.perf_counter() - begun)
+            if len(took) % 20 == 0:
+                print(f"{len(took)} calls, the last {took[-1]:.2f} s", file=sys.stderr)
         still = client.job(stream.job_id).state.name
         client.cancel(stream.job_id)
     took.sort()

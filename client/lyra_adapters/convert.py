@@ -135,7 +135,7 @@ def number(word: Word) -> Any:
 def encode(model: Model) -> Any:
     """The message of a model, found by the model's name; fields that are None stay unset."""
     message = getattr(pb, type(model).__name__)()
-    for field in dataclasses.fields(model):  # type: ignore[arg-type]
+    for field in dataclasses.fields(model):  # type: ignore[arg-type]  # always a dataclass
         value = getattr(model, field.name)
         if value is not None:
             _put(message, field.name, value)
@@ -185,11 +185,11 @@ def coerce(kind: type[M], value: M | Mapping[str, Any], path: str) -> M:
         InvalidArgument: An unknown or missing field, or a value of the wrong type; `violations` name the path.
     """
     if isinstance(value, kind):
-        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}  # type: ignore[arg-type]
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}  # type: ignore[arg-type]  # always a dataclass
     elif not isinstance(value, Mapping):
         raise refused(path, f"must be a {kind.__name__} or a mapping, not {type(value).__name__}")
     aliases = ALIASES.get(kind.__name__, {})
-    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # always a dataclass
     hints = _hints(kind)
     values: dict[str, Any] = {}
     for key, given in value.items():

@@ -20,6 +20,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from lyra_adapters_server.flags import flags_source
 from lyra_adapters_server.trainer.spec import BaseModelConfig
 from lyra_adapters_server.types import Label, Prompt
 
@@ -247,7 +248,8 @@ def load_settings(argv: Sequence[str]) -> Settings:
             raise ConfigError(f"--config {known.config}: there is no such file")
         os.environ[ENV_PREFIX + "CONFIG"] = known.config
     try:
-        return Settings(_cli_parse_args=rest)  # type: ignore[call-arg]
+        # An option of the constructor that the type checker takes for a field.
+        return Settings(_cli_settings_source=flags_source(Settings)(args=rest))  # type: ignore[call-arg]
     except ValidationError as error:
         lines = []
         for detail in error.errors(include_url=False, include_context=False):

@@ -6,12 +6,21 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+# What a shell gives for a command that Ctrl-C ended.
+INTERRUPTED = 130
 SERVER_MAIN = "lyra_adapters_server.service.main"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status (see `exits`)."""
-    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        # Ctrl-C while packages are still being imported; later each command says what it leaves behind.
+        return INTERRUPTED
+
+
+def _run(args: list[str]) -> int:
     # All of `serve`'s arguments, --help too, are the server's own.
     if args[:1] == ["serve"]:
         return serve(args[1:])

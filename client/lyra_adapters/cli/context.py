@@ -135,7 +135,7 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
     ]
     own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
     # Typer reads options from the signature.
-    run.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
+    run.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]  # Typer reads it
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *shared]}
     del run.__wrapped__
     return run

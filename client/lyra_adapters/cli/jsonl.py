@@ -72,7 +72,7 @@ def _read(path: Path, kind: type[M], silent: Collection[str]) -> Rows[M]:
     """
     name = name_of(path)
     rows = Rows[M](name)
-    accepted = {f.name for f in fields(kind)} | set(ALIASES.get(kind.__name__, {}))  # type: ignore[arg-type]
+    accepted = {f.name for f in fields(kind)} | set(ALIASES.get(kind.__name__, {}))  # type: ignore[arg-type]  # a dataclass
     for number, raw in lines_of(path):
         row = parse_line(raw, name, number)
         rows.ignored.update(key for key in row if key not in accepted and key not in silent)

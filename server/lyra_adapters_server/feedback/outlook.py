@@ -34,7 +34,8 @@ def outlooks(connection: Connection, adapters: Iterable[str]) -> dict[str, Outlo
         new = counts.samples - used.get(adapter, 0)
         words = [due.explanation]
         if counts.samples and used.get(adapter):
-            words.append(f"{new} of the samples are new to {adapter}.")
+            told = f"{new} of the samples are" if new else "None of the samples is"
+            words.append(f"{told} new to {adapter}.")
         fresh = sorted(domains - known_domains(connection, adapter)) if domains else []
         if fresh and not due.due:
             named = ", ".join(repr(domain) for domain in fresh[:MAX_DOMAINS])

@@ -29,7 +29,7 @@ def make_token(request: Message, before: int) -> str:
 
 def read_token(request: Message) -> int | None:
     """Where the page begins; None for the first. Raises Refusal for a token that is not of this listing."""
-    token: str = request.page_token  # type: ignore[attr-defined]
+    token: str = request.page_token  # type: ignore[attr-defined]  # every List request has it
     if not token:
         return None
     try:

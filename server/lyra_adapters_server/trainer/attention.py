@@ -91,6 +91,7 @@ def grouped_attention(
     del module, dropout  # The base is frozen and in evaluation mode.
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     if softcap is None:
+        # torch leaves `apply` untyped.
         mixed: torch.Tensor = GroupedAttention.apply(query, key, value, attention_mask, scale)  # type: ignore[no-untyped-call]
         return mixed, None
     group = query.shape[1] // key.shape[1]

@@ -83,6 +83,7 @@ class CausalBase(Base):
         """Takes the model over."""
         super().__init__(description, model)
         speed_up_norms(model)
+        # A description's encoder is of its family.
         self.encoder: PromptEncoder = description.encoder  # type: ignore[assignment]
 
     def encoder_for(self, content: Mapping[str, Any]) -> PromptEncoder:
@@ -93,6 +94,7 @@ class CausalBase(Base):
     def head(self, encoder: PromptEncoder, adapter: Adapter | None = None) -> Head:
         """See Base; adapters of causal models bring none."""
         del adapter
+        # Transformers' models have it, torch's modules don't.
         rows = self.model.get_output_embeddings().weight[list(encoder.label_token_ids)]  # type: ignore[operator]
         return AnswerTokenHead(rows, getattr(self.model.config, "final_logit_softcapping", None))
 
@@ -121,6 +123,7 @@ class EncoderBase(Base):
             new: Names of the parameters that no file holds.
         """
         super().__init__(description, model)
+        # As above.
         self.encoder: PairEncoder = description.encoder  # type: ignore[assignment]
         self._head_names = description.family.head
         self._new = new

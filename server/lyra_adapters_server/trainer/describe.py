@@ -164,6 +164,7 @@ def _max_length(settings: Any, family: Family) -> int:
 
 
 def _linear_modules(model: nn.Module, family: Family) -> dict[str, tuple[int, int]]:
+    # Transformers' models have it, torch's modules don't.
     output = model.get_output_embeddings()  # type: ignore[operator]
     found: dict[str, tuple[int, int]] = {}
     for name, module in model.named_modules():

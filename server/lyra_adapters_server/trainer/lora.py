@@ -218,6 +218,7 @@ class Adapter:
             kept, mask = self.dropout(x)
             scale *= self.dropout.scale
         a, b = layer.lora_A[_ADAPTER].weight, layer.lora_B[_ADAPTER].weight
+        # torch leaves `apply` untyped.
         y: torch.Tensor = FusedLora.apply(x, base.weight, base.bias, a, b, scale, kept, mask)  # type: ignore[no-untyped-call]
         return y
 

@@ -78,5 +78,6 @@ def _ours(module: nn.Module) -> Any:
 
 
 def _forward(weight: torch.Tensor, eps: float, scaled_late: bool, x: torch.Tensor) -> torch.Tensor:
+    # torch leaves `apply` untyped.
     y: torch.Tensor = RmsNorm.apply(x, weight, eps, scaled_late)  # type: ignore[no-untyped-call]
     return y

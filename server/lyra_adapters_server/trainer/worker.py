@@ -1,8 +1,8 @@
 """The trainer's process: `python -m lyra_adapters_server.trainer.worker --fd N`.
 
 The first line on the socket is the WorkerConfig; then Requests come and Replies go. Requests take turns, each half a
-micro-batch of training or one of scoring, so scoring and cancelling never wait for a whole training. When the other side closes the socket,
-the process ends: without its server nobody would take the result.
+micro-batch of training or one of scoring, so scoring and cancelling never wait for a whole training. When the other
+side closes the socket, the process ends: without its server nobody would take the result.
 """
 
 from __future__ import annotations
@@ -228,8 +228,7 @@ def main(arguments: list[str] | None = None) -> int:
     if config.nice and hasattr(os, "nice"):
         os.nice(config.nice)
     # Threads that wait for each other spin for some microseconds only, then sleep. By default they spin for so long
-    # that on a machine with other work they keep the very thread they wait for off its core: beside a second training
-    # on two cores the default fell from 950 to 33-340 tokens/s.
+    # that on a machine with other work they keep the very thread they wait for off its core.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     # The tokenizer's threads would only take turns with torch's.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
