@@ -57,8 +57,29 @@ class Settings(BaseSettings):
 
     listen: str = Field(
         "127.0.0.1:50051",
-        description="Address to listen on, HOST:PORT; port 0 takes a free one. Loopback by default, because the "
-        "service has no passwords of its own.",
+        description="Address to listen on, HOST:PORT; port 0 takes a free one. Beyond loopback only with TLS and "
+        "tokens (or client certificates), because whoever reaches the port could train and roll back.",
+    )
+    tls_cert: Path | None = Field(
+        None,
+        description="File with the server's certificate and its chain (PEM), read again when it is replaced. Without: "
+        "no TLS, which loopback does not need.",
+    )
+    tls_key: Path | None = Field(None, description="File with the key of `tls_cert` (PEM, without a password).")
+    tls_client_ca: Path | None = Field(
+        None,
+        description="File with the authorities of clients' certificates (PEM). With it a client without a good "
+        "certificate gets no connection (mutual TLS); without, clients show none.",
+    )
+    tokens_file: Path | None = Field(
+        None,
+        description="File that says who may call, as what, with which adapters; `lyra-adapters tokens new` makes it. "
+        "Read again when it is replaced. Without: everyone who can connect may do everything.",
+    )
+    insecure: bool = Field(
+        False,
+        description="Listen beyond loopback although TLS or tokens are missing. Only where something else keeps "
+        "strangers out.",
     )
     health_listen: str = Field(
         "",
@@ -170,10 +191,18 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("home", "cache_dir")
+    @field_validator("home", "cache_dir", "tls_cert", "tls_key", "tls_client_ca", "tokens_file")
     @classmethod
-    def _expand(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+    def _expand(cls, value: Path | None) -> Path | None:
+        return value.expanduser().absolute() if value else None
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together; set both")
+        if self.tls_client_ca and not self.tls_cert:
+            raise ValueError("tls_client_ca needs tls_cert and tls_key: without TLS clients show no certificates")
+        return self
 
     @field_validator("base_model")
     @classmethod

@@ -23,12 +23,12 @@ class Outlook:
     explanation: str
 
 
-def outlooks(connection: Connection, adapters: Iterable[str]) -> dict[str, Outlook]:
-    """The outlook of each adapter, with the trigger's defaults."""
-    counts = store.due_counts(connection)
+def outlooks(connection: Connection, adapters: Iterable[str], owner: str | None = None) -> dict[str, Outlook]:
+    """The outlook of each adapter, with the trigger's defaults, on what is recorded (by `owner`, if one is given)."""
+    counts = store.due_counts(connection, owner)
     due = assess(Counts(counts.samples, counts.reviewed, counts.wrong), Trigger())
-    used = store.used_samples(connection)
-    domains = store.recorded_domains(connection)
+    used = store.used_samples(connection, owner)
+    domains = store.recorded_domains(connection, owner)
     found: dict[str, Outlook] = {}
     for adapter in adapters:
         new = counts.samples - used.get(adapter, 0)

@@ -33,11 +33,11 @@ class Receipt:
     ids: list[str]
 
 
-async def record(database: Database, reviews: Sequence[Review], actor: str, principal: str) -> Receipt:
-    """Stores reviews, all of them or none."""
+async def record(database: Database, reviews: Sequence[Review], actor: str, principal: str, owner: str = "") -> Receipt:
+    """Stores reviews, all of them or none, as those of `owner`."""
     # On a thread: normalising thousands of texts would hold up every other call.
     new = await asyncio.to_thread(lambda: [prepared(review, actor, principal) for review in reviews])
-    outcomes = await database.write(lambda connection: store.record(connection, new, now_us()), "feedback")
+    outcomes = await database.write(lambda connection: store.record(connection, new, now_us(), owner), "feedback")
     return Receipt(outcomes, [review.sample.id for review in new])
 
 

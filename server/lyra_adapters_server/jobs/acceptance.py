@@ -59,6 +59,15 @@ def same_request(job: JobRecord, digest: str) -> JobRecord:
     return job
 
 
+def unknown_parent(name: str) -> Refusal:
+    """Refuses a version to continue from that does not exist."""
+    return Refusal(
+        Kind.NOT_FOUND,
+        "VERSION_NOT_FOUND",
+        f"continue_from: there is no version {name[:80]!r}; List shows those there are.",
+    )
+
+
 async def accept(database: Database, new: NewJob) -> tuple[JobRecord, bool]:
     """Stores the job, or finds the one that the same request created before; True if it is new. Raises Refusal."""
     sent = None
@@ -162,11 +171,7 @@ def _check_parent(connection: Connection, new: NewJob) -> None:
     name = parse_full_name(new.continue_from)
     parent = versions.find_version(connection, *name) if name else None
     if parent is None:
-        raise Refusal(
-            Kind.NOT_FOUND,
-            "VERSION_NOT_FOUND",
-            f"continue_from: there is no version {new.continue_from!r}; List shows those there are.",
-        )
+        raise unknown_parent(new.continue_from)
     wrong: list[Violation] = []
     if parent.base_model != new.base_alias:
         wrong.append(

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from lyra_adapters_server.errors import Kind, Refusal
 from lyra_adapters_server.registry.names import BASE, full_name, version_of
+from lyra_adapters_server.scope import Scope
 from lyra_adapters_server.storage import versions as store
 from lyra_adapters_server.storage.database import now_us
 from lyra_adapters_server.storage.versions import ActivationRecord, PointerRecord, VersionState
@@ -124,9 +125,9 @@ def publish(connection: Connection, pointer: PointerRecord, number: int, asked: 
     return _move(connection, pointer, number, _push(pointer), ChangeKind.PUBLISHED, asked)
 
 
-def adapter_of_task(connection: Connection, task_id: str) -> str:
-    """The adapter that a task trained. Raises Refusal if there is none, or several."""
-    adapters = store.adapters_of_task(connection, task_id)
+def adapter_of_task(connection: Connection, task_id: str, scope: Scope) -> str:
+    """The adapter in scope that a task trained. Raises Refusal if there is none, or several."""
+    adapters = store.adapters_of_task(connection, task_id, scope)
     if len(adapters) == 1:
         return adapters[0]
     if adapters:
@@ -136,7 +137,7 @@ def adapter_of_task(connection: Connection, task_id: str) -> str:
             f"Task {task_id!r} trained several adapters: {', '.join(adapters)}; name the one you mean.",
             metadata={"adapters": ",".join(adapters)},
         )
-    why = "has published no version yet" if store.task_known(connection, task_id) else "is not known"
+    why = "has published no version yet" if store.task_known(connection, task_id, scope) else "is not known"
     raise Refusal(Kind.NOT_FOUND, "TASK_NOT_FOUND", f"Task {task_id!r} {why}.")
 
 

@@ -24,6 +24,7 @@ from lyra_adapters_server.registry.layout import (
 )
 from lyra_adapters_server.registry.names import full_name, parse_full_name
 from lyra_adapters_server.registry.presence import forget_dead, gone
+from lyra_adapters_server.scope import EVERYTHING
 from lyra_adapters_server.storage import jobs
 from lyra_adapters_server.storage import versions as store
 from lyra_adapters_server.storage.database import Database
@@ -93,7 +94,7 @@ def _discard_unfinished(layout: Layout, connection: Connection) -> int:
 def _mend_versions(layout: Layout, connection: Connection) -> int:
     """Makes missing flat names; says which versions' files are missing and which directories are nobody's."""
     count = 0
-    versions, _ = store.page_of_versions(connection, limit=-1)
+    versions, _ = store.page_of_versions(connection, scope=EVERYTHING, limit=-1)
     for version in versions:
         name = full_name(version.adapter, version.number)
         if not (layout.version(version.adapter, version.number) / ADAPTER_FILE).is_file():
@@ -109,7 +110,7 @@ def _mend_versions(layout: Layout, connection: Connection) -> int:
 
 def _mend_pointers(layout: Layout, connection: Connection) -> int:
     count = 0
-    for pointer in store.all_pointers(connection):
+    for pointer in store.all_pointers(connection, EVERYTHING):
         if pointer.pointer_revision and not pointer_agrees(layout, pointer):
             write_pointer(layout, pointer)
             log.info(
@@ -125,7 +126,9 @@ def _mend_pointers(layout: Layout, connection: Connection) -> int:
 def unknown_directories(layout: Layout, connection: Connection) -> list[str]:
     """Directories with a version's name that have neither row nor reservation: not made here, so never removed."""
     known = {(record.adapter, record.number) for record in all_reservations(connection)}
-    known |= {(record.adapter, record.number) for record in store.page_of_versions(connection, limit=-1)[0]}
+    known |= {
+        (record.adapter, record.number) for record in store.page_of_versions(connection, scope=EVERYTHING, limit=-1)[0]
+    }
     return sorted(
         path.name
         for path in layout.home.iterdir()

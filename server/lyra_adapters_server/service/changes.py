@@ -11,9 +11,13 @@ from lyra_adapters_server.errors import Kind, Refusal
 from lyra_adapters_server.jobs import cancellation
 from lyra_adapters_server.registry import pointer as pointers
 from lyra_adapters_server.registry.links import follow_row
-from lyra_adapters_server.service.context import PRINCIPAL, Service
+from lyra_adapters_server.service.auth.caller import calling
+from lyra_adapters_server.service.auth.scoping import check_adapter
+from lyra_adapters_server.service.context import Service
 from lyra_adapters_server.service.convert import job_message, pointer_change_message
 from lyra_adapters_server.service.fields import Findings, content_digest
+from lyra_adapters_server.storage import jobs as job_store
+from lyra_adapters_server.storage.jobs import JobRecord
 
 MAX_NAME = 200
 MAX_REASON = 2000
@@ -28,9 +32,12 @@ async def rollback(service: Service, request: pb.RollbackRequest) -> pb.Rollback
         findings.adapter("adapter", request.adapter)
     findings.text("task_id", request.task_id, MAX_NAME)
     asked = _asked(request, findings)
+    if request.adapter:
+        check_adapter(request.adapter)
+    scope = calling().scope
 
     def work(connection: Connection) -> pointers.Moved:
-        adapter = request.adapter or pointers.adapter_of_task(connection, request.task_id)
+        adapter = request.adapter or pointers.adapter_of_task(connection, request.task_id, scope)
         return pointers.rollback(connection, adapter, request.to_version, request.expected_active, asked)
 
     moved = await _move(service, work, "rollback")
@@ -44,6 +51,7 @@ async def activate(service: Service, request: pb.ActivateRequest) -> pb.Activate
     if not request.version:
         findings.add("version", "is required: the version to put in force, like v3")
     asked = _asked(request, findings)
+    check_adapter(request.adapter)
 
     def work(connection: Connection) -> pointers.Moved:
         return pointers.activate(
@@ -65,12 +73,21 @@ async def cancel(service: Service, request: pb.CancelRequest) -> pb.CancelRespon
     findings.text("actor", request.actor, MAX_NAME)
     findings.text("reason", request.reason, MAX_REASON)
     findings.raise_if_any()
+    await find_job(service, request.job_id)
     job = await cancellation.cancel(service.database, request.job_id, request.actor, request.reason)
     if job is None:
         raise unknown_job(request.job_id)
     service.log.wake(job.job_id)
     service.supervisor.cancel(job.job_id)
     return pb.CancelResponse(job=job_message(job))
+
+
+async def find_job(service: Service, job_id: str) -> JobRecord:
+    """The job. Raises Refusal if it does not exist, or not for this caller."""
+    job = await service.database.read(lambda connection: job_store.find_job(connection, job_id))
+    if job is None or job.adapter not in calling().scope:
+        raise unknown_job(job_id)
+    return job
 
 
 def unknown_job(job_id: str) -> Refusal:
@@ -85,7 +102,7 @@ def _asked(request: pb.RollbackRequest | pb.ActivateRequest, findings: Findings)
     findings.uuid("request_id", request.request_id)
     findings.raise_if_any()
     return pointers.Asked(
-        principal=PRINCIPAL,
+        principal=calling().principal,
         actor=request.actor,
         reason=request.reason,
         request_id=request.request_id.lower() or None,

@@ -12,6 +12,7 @@ from lyra_adapters_server.executors.base import WorkerDied, WorkFailed
 from lyra_adapters_server.jobs.champion import find_champion, version_ref
 from lyra_adapters_server.registry.names import BASE, version_of
 from lyra_adapters_server.registry.pointer import unknown_adapter, unknown_version
+from lyra_adapters_server.service.auth.scoping import check_adapter
 from lyra_adapters_server.service.base_models import find_base
 from lyra_adapters_server.service.context import Service
 from lyra_adapters_server.service.fields import Findings
@@ -100,6 +101,8 @@ class Classifier:
         """What is asked about. Raises Refusal."""
         service = self._service
         adapter = request.adapter or DEFAULT_ADAPTER
+        if request.adapter or request.version != BASE:
+            check_adapter(adapter)
         if request.version == BASE:
             return AdapterRef(
                 name=BASE, base_alias=find_base(service.bases, service.executor, request.base_model).alias

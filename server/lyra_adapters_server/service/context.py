@@ -12,9 +12,6 @@ from lyra_adapters_server.registry.layout import Layout
 from lyra_adapters_server.storage.database import Database
 from lyra_adapters_server.trainer.spec import BaseModelConfig
 
-# Until callers are told apart, all of them are this one.
-PRINCIPAL = "anonymous"
-
 
 @dataclass(frozen=True)
 class ClassifyLimits:

@@ -13,6 +13,7 @@ from lyra_adapters_server.registry.formats import Format, FormatFiles, StoredFil
 from lyra_adapters_server.registry.names import BASE, full_name, version_of
 from lyra_adapters_server.registry.pieces import Source, archive_source, file_source
 from lyra_adapters_server.registry.pointer import unknown_adapter, unknown_version
+from lyra_adapters_server.service.auth.scoping import check_adapter
 from lyra_adapters_server.service.context import Service
 from lyra_adapters_server.service.fields import Findings
 from lyra_adapters_server.storage import versions as store
@@ -73,6 +74,7 @@ def _check(request: pb.DownloadRequest) -> None:
     elif request.offset and not (request.archive or request.file):
         findings.add("offset", "counts from the beginning of one file or of the archive; give file or archive")
     findings.raise_if_any()
+    check_adapter(request.adapter)
 
 
 def _version(connection: Connection, request: pb.DownloadRequest) -> VersionRecord:

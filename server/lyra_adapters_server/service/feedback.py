@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lyra_adapters.v1 import adapter_service_pb2 as pb
 from sqlalchemy import Connection
 
@@ -9,7 +11,9 @@ from lyra_adapters_server.feedback.record import Review, record
 from lyra_adapters_server.feedback.selection import MAX_SAMPLE_BYTES
 from lyra_adapters_server.registry.names import full_name
 from lyra_adapters_server.service import pages
-from lyra_adapters_server.service.context import PRINCIPAL, Service
+from lyra_adapters_server.service.auth.caller import calling
+from lyra_adapters_server.service.auth.scoping import in_scope
+from lyra_adapters_server.service.context import Service
 from lyra_adapters_server.service.convert import timestamp
 from lyra_adapters_server.service.feedback_filters import MAX_NAME, read_filter, read_users
 from lyra_adapters_server.service.fields import Findings
@@ -17,7 +21,7 @@ from lyra_adapters_server.service.samples import SampleReader
 from lyra_adapters_server.service.times import read_time
 from lyra_adapters_server.storage import feedback_queries as store
 from lyra_adapters_server.storage.feedback import Outcome
-from lyra_adapters_server.storage.feedback_queries import FeedbackFilter, RecordedReview, Summary
+from lyra_adapters_server.storage.feedback_queries import RecordedReview, Summary
 
 MAX_REVIEWS = 5_000
 # gRPC clients accept 4 MiB unless they say otherwise, and ids and names come on top.
@@ -30,7 +34,10 @@ async def record_feedback(service: Service, request: pb.RecordFeedbackRequest) -
     findings.text("actor", request.actor, MAX_NAME)
     reviews = _reviews(request, findings)
     findings.raise_if_any()
-    receipt = await record(service.database, reviews, request.actor, PRINCIPAL)
+    caller = calling()
+    receipt = await record(
+        service.database, reviews, request.actor, caller.principal, owner=caller.feedback_owner or ""
+    )
     return pb.RecordFeedbackResponse(
         stored=receipt.outcomes.count(Outcome.STORED),
         unchanged=receipt.outcomes.count(Outcome.UNCHANGED),
@@ -47,13 +54,12 @@ async def list_feedback(service: Service, request: pb.ListFeedbackRequest) -> pb
     used_by = read_users("used_by", request.used_by, findings)
     not_used_by = read_users("not_used_by", request.not_used_by, findings)
     findings.raise_if_any()
-    chosen = FeedbackFilter(
-        chosen.task_ids, chosen.domains, chosen.reviewed_after, chosen.reviewed_before, used_by, not_used_by
-    )
+    chosen = replace(chosen, used_by=used_by, not_used_by=not_used_by)
+    scope = calling().scope
 
     def read(connection: Connection) -> tuple[list[RecordedReview], bool, int, Summary | None]:
         page, more = store.page_of_feedback(connection, chosen, before=before, limit=size, max_bytes=MAX_PAGE_BYTES)
-        summary = store.summarize(connection, chosen) if request.include_summary else None
+        summary = store.summarize(connection, chosen, scope) if request.include_summary else None
         total = summary.reviews if summary else store.count_feedback(connection, chosen)
         return page, more, total, summary
 
@@ -114,7 +120,7 @@ def _recorded(review: RecordedReview) -> pb.RecordedReview:
         revision=review.revision,
         actor=review.actor,
         record_time=timestamp(review.record_time),
-        used_by=[full_name(*version) for version in review.used_by],
+        used_by=[name for version in review.used_by if in_scope(name := full_name(*version))],
         superseded=review.superseded,
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from lyra_adapters.v1 import adapter_service_pb2 as pb
 
 from lyra_adapters_server.registry.names import ADAPTER_RULE, is_adapter_name, parse_full_name
+from lyra_adapters_server.service.auth.caller import calling
+from lyra_adapters_server.service.auth.scoping import check_adapter
 from lyra_adapters_server.service.fields import Findings
 from lyra_adapters_server.service.times import read_time
 from lyra_adapters_server.storage.feedback_queries import FeedbackFilter, Users
@@ -36,15 +38,19 @@ def read_filter(
         domains=tuple(message.domains),
         reviewed_after=after,
         reviewed_before=before,
+        owner=calling().feedback_owner,
     )
 
 
 def read_users(field: str, name: str, findings: Findings) -> Users | None:
-    """The adapter or the version that a filter names; None for an empty one."""
+    """The adapter or the version that a filter names; None for an empty one. Raises Refusal for another's."""
     if not name:
         return None
     if version := parse_full_name(name):
+        check_adapter(version[0])
         return Users(*version)
     if not is_adapter_name(name):
         findings.add(field, f"{name[:80]!r} is neither an adapter ({ADAPTER_RULE}) nor a version like user_feedback_v3")
+    else:
+        check_adapter(name)
     return Users(name)

@@ -9,6 +9,7 @@ from lyra_adapters.v1 import adapter_service_pb2 as pb
 
 from lyra_adapters_server.registry.links import follow_changes
 from lyra_adapters_server.registry.pointer import unknown_adapter
+from lyra_adapters_server.service.auth.scoping import check_adapter
 from lyra_adapters_server.service.context import Service
 from lyra_adapters_server.service.convert import pointer_change_message, timestamp
 from lyra_adapters_server.service.fields import Findings
@@ -22,6 +23,7 @@ async def watch_adapter(service: Service, request: pb.WatchAdapterRequest) -> As
     findings = Findings()
     findings.adapter("adapter", adapter)
     findings.raise_if_any()
+    check_adapter(adapter)
     pointer = await service.database.read(lambda connection: store.find_pointer(connection, adapter))
     if pointer is None and not request.wait_for_adapter:
         raise unknown_adapter(adapter)

@@ -1,4 +1,4 @@
-"""Around every RPC: decoding that refuses bad bytes properly, refusals turned into statuses, and one line of log."""
+"""Around every RPC: who may call, decoding that refuses bad bytes properly, refusals as statuses, and lines of log."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from grpc_status import rpc_status
 
 from lyra_adapters_server.errors import Kind, Refusal
 from lyra_adapters_server.logs import without_text
+from lyra_adapters_server.service.auth.audit import Audit
+from lyra_adapters_server.service.auth.caller import Caller
+from lyra_adapters_server.service.auth.gate import Gate
+from lyra_adapters_server.service.auth.roles import FREE
 from lyra_adapters_server.service.errors import rich_status
 
 log = structlog.get_logger()
@@ -21,7 +25,10 @@ PREFIX = "/lyra_adapters."
 
 
 class RpcInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps this service's handlers; health and reflection pass through."""
+    """Wraps handlers: this service's whole, others' behind the gate, and health not at all."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
 
     async def intercept_service(
         self,
@@ -31,24 +38,29 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         """The handler, wrapped."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or not method.startswith(PREFIX):
+        if handler is None or method in FREE:
             return handler
-        # No deserializer: the wrapper gets the bytes. (grpc.aio answers UNKNOWN when a deserializer raises.)
-        name = method.rpartition("/")[2]
+        if not method.startswith(PREFIX):
+            return _guarded(method, handler, self._gate)
+        # No deserializer: the wrapper gets the bytes, and reads them once the caller is admitted. (grpc.aio answers
+        # UNKNOWN when a deserializer raises.)
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                _stream(name, handler), response_serializer=handler.response_serializer
+                _stream(method, handler, self._gate), response_serializer=handler.response_serializer
             )
         return grpc.unary_unary_rpc_method_handler(
-            _unary(name, handler), response_serializer=handler.response_serializer
+            _unary(method, handler, self._gate), response_serializer=handler.response_serializer
         )
 
 
-def _unary(name: str, handler: Any) -> Callable[[bytes, Any], Awaitable[Any]]:
+def _unary(method: str, handler: Any, gate: Gate) -> Callable[[bytes, Any], Awaitable[Any]]:
     async def call(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        line = _Line(name, context)
+        line = _Line(method, context)
         try:
-            response = await handler.unary_unary(_decode(handler, data), context)
+            line.enter(gate)
+            request = line.read(handler, data)
+            response = await handler.unary_unary(request, context)
+            line.answered(response)
             line.code = "OK"
             return response
         except Exception as error:
@@ -59,11 +71,17 @@ def _unary(name: str, handler: Any) -> Callable[[bytes, Any], Awaitable[Any]]:
     return call
 
 
-def _stream(name: str, handler: Any) -> Callable[[bytes, Any], AsyncIterator[Any]]:
+def _stream(method: str, handler: Any, gate: Gate) -> Callable[[bytes, Any], AsyncIterator[Any]]:
     async def call(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-        line = _Line(name, context)
+        line = _Line(method, context)
         try:
-            async for response in handler.unary_stream(_decode(handler, data), context):
+            caller = line.enter(gate)
+            request = line.read(handler, data)
+            async for response in handler.unary_stream(request, context):
+                gate.check_still(caller)
+                if not line.sent:
+                    # Now, not when the stream ends, which may be long after what the caller asked for was done.
+                    line.answered(response)
                 line.sent += 1
                 yield response
             line.code = "OK"
@@ -73,6 +91,23 @@ def _stream(name: str, handler: Any) -> Callable[[bytes, Any], AsyncIterator[Any
             line.write()
 
     return call
+
+
+def _guarded(method: str, handler: Any, gate: Gate) -> Any:
+    """A handler of another service (reflection) behind the gate; all of them stream both ways."""
+
+    async def call(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        line = _Line(method, context)
+        try:
+            line.enter(gate)
+            async for response in handler.stream_stream(requests, context):
+                yield response
+        except Exception as error:
+            await line.abort(error)
+
+    return grpc.stream_stream_rpc_method_handler(
+        call, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
+    )
 
 
 def _decode(handler: Any, data: bytes) -> Any:
@@ -89,16 +124,38 @@ class _Line:
 
     def __init__(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         structlog.contextvars.clear_contextvars()
-        self._method = method
+        self._full_method = method
+        self._method = method.rpartition("/")[2]
         self._context = context
         # Asked for now: where the caller left, the line is written after gRPC has freed the call, and to ask a freed
         # call for its peer ends the process.
         self._peer = context.peer()
+        self._audit = Audit(self._method, self._peer)
+        self._principal: str | None = None
         self._begun = time.perf_counter()
         # What it stays if the caller goes away.
         self.code = "CANCELLED"
         self.reason: str | None = None
         self.sent = 0
+
+    def enter(self, gate: Gate) -> Caller:
+        """Who calls. Raises Refusal unless it may call this RPC."""
+        caller = gate.authenticate(self._context)
+        self._principal = caller.principal
+        self._audit.called_by(caller)
+        gate.admit(self._full_method, caller)
+        return caller
+
+    def read(self, handler: Any, data: bytes) -> Any:
+        """The request. Raises Refusal for bytes that are none."""
+        request = _decode(handler, data)
+        self._audit.asked(request)
+        return request
+
+    def answered(self, response: Any) -> None:
+        """Notes what was done, which is known from the first answer."""
+        self._audit.note(response)
+        self._audit.write("OK")
 
     async def abort(self, error: Exception) -> None:
         """Ends the call with the status that the error maps to."""
@@ -108,11 +165,15 @@ class _Line:
             log.error("rpc_broke", method=self._method, **without_text(error))
             error = Refusal(Kind.INTERNAL, "INTERNAL", "The server met an unexpected error; its log has the details.")
         self.code, self.reason = str(error.kind), error.reason
+        self._audit.write(self.code, self.reason)
         await self._context.abort_with_status(rpc_status.to_status(rich_status(error)))
 
     def write(self) -> None:
         """Writes the line."""
-        extra: dict[str, Any] = {"reason": self.reason} if self.reason else {}
+        self._audit.write(self.code, self.reason)
+        extra: dict[str, Any] = {"principal": self._principal} if self._principal else {}
+        if self.reason:
+            extra["reason"] = self.reason
         if self.sent:
             extra["sent"] = self.sent
         log.info(

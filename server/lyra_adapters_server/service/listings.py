@@ -10,6 +10,8 @@ from sqlalchemy import Connection
 
 from lyra_adapters_server.errors import Violation, invalid
 from lyra_adapters_server.service import pages
+from lyra_adapters_server.service.auth.caller import calling
+from lyra_adapters_server.service.auth.scoping import check_adapter
 from lyra_adapters_server.service.changes import unknown_job
 from lyra_adapters_server.service.context import Service
 from lyra_adapters_server.service.convert import job_message, pointer_change_message, version_message
@@ -24,10 +26,13 @@ MAX_HISTORY = 1000
 
 async def job_status(service: Service, job_id: str) -> pb.Job:
     """One job, with its place in the queue."""
+    scope = calling().scope
 
     def read(connection: Connection) -> tuple[JobRecord, int] | None:
         job = job_store.find_job(connection, job_id)
-        return (job, job_store.queue_position(connection, job.number)) if job else None
+        if job is None or job.adapter not in scope:
+            return None
+        return job, job_store.queue_position(connection, job.number)
 
     found = await service.database.read(read)
     if found is None:
@@ -41,10 +46,12 @@ async def list_versions(service: Service, request: pb.ListRequest) -> pb.ListRes
     states = _filters(request.adapter, request.states, pb.VersionState, "VERSION_STATE_")
     if request.include_history and not request.adapter:
         raise invalid([Violation("adapter", "is required with include_history")])
+    scope = calling().scope
 
     def read(connection: Connection) -> tuple[list[VersionRecord], int, list[ActivationRecord]]:
         versions, total = version_store.page_of_versions(
             connection,
+            scope=scope,
             adapter=request.adapter,
             task_id=request.task_id,
             states=states,
@@ -70,10 +77,12 @@ async def list_jobs(service: Service, request: pb.ListJobsRequest) -> pb.ListJob
     """Jobs, newest first."""
     size, before = pages.page_size(request.page_size), pages.read_token(request)
     states = _filters(request.adapter, request.states, pb.JobState, "JOB_STATE_")
+    scope = calling().scope
 
     def read(connection: Connection) -> tuple[list[tuple[JobRecord, int]], int]:
         jobs, total = job_store.page_of_jobs(
             connection,
+            scope=scope,
             adapter=request.adapter,
             task_id=request.task_id,
             states=states,
@@ -93,7 +102,10 @@ async def list_jobs(service: Service, request: pb.ListJobsRequest) -> pb.ListJob
 
 
 def _filters(adapter: str, states: Iterable[int], enum: Any, prefix: str) -> list[str]:
-    """The states to list, without their prefix. Raises Refusal for a bad adapter name or an unknown state."""
+    """The states to list, without their prefix.
+
+    Raises Refusal for a bad adapter name, one that is not the caller's, or an unknown state.
+    """
     findings = Findings()
     if adapter:
         findings.adapter("adapter", adapter)
@@ -103,4 +115,6 @@ def _filters(adapter: str, states: Iterable[int], enum: Any, prefix: str) -> lis
         findings.known(f"states[{index}]", number, known, ", ".join(prefix + name for name in known.values()))
         wanted.append(known.get(number, ""))
     findings.raise_if_any()
+    if adapter:
+        check_adapter(adapter)
     return wanted

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib.metadata
-import ipaddress
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -25,6 +24,11 @@ from lyra_adapters_server.registry.formats import Formats
 from lyra_adapters_server.registry.layout import Layout
 from lyra_adapters_server.registry.presence import Presence
 from lyra_adapters_server.registry.repair import repair
+from lyra_adapters_server.service.auth.authority import Authority
+from lyra_adapters_server.service.auth.exposure import check_exposure, is_loopback, split_address
+from lyra_adapters_server.service.auth.gate import Gate
+from lyra_adapters_server.service.auth.tls import TlsError, TlsFiles, TlsKeeper
+from lyra_adapters_server.service.auth.tokens import TokensFileError
 from lyra_adapters_server.service.context import ClassifyLimits, Service
 from lyra_adapters_server.service.interceptor import RpcInterceptor
 from lyra_adapters_server.service.reflection import serve_reflection
@@ -45,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = load_settings(sys.argv[1:] if argv is None else argv)
         logs.configure(settings.log_format, settings.log_level)
+        # Whatever is written is the server's user's alone, whoever writes it: this process, the trainer, a library.
+        os.umask(0o077)
         failpoints.arm_from_environment()
         if points := failpoints.armed():
             log.warning("failpoints_armed", points=points)
@@ -57,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def serve(settings: Settings) -> None:
     """Starts everything, serves until SIGTERM or SIGINT, and stops everything. Raises ConfigError."""
-    _check_listen(settings.listen)
+    check_exposure(settings)
+    gate = _gate(settings)
     layout = Layout(settings.home)
     layout.prepare()
     settings.cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -66,10 +73,10 @@ async def serve(settings: Settings) -> None:
     repair(layout, database)
 
     with Presence(layout.servers) as presence:
-        await _serve(settings, layout, database, presence)
+        await _serve(settings, gate, layout, database, presence)
 
 
-async def _serve(settings: Settings, layout: Layout, database: Database, presence: Presence) -> None:
+async def _serve(settings: Settings, gate: Gate, layout: Layout, database: Database, presence: Presence) -> None:
     worker = LocalWorker(
         WorkerConfig(
             bases=settings.bases,
@@ -86,7 +93,7 @@ async def _serve(settings: Settings, layout: Layout, database: Database, presenc
     event_log = EventLog(database)
     rules = Rules(settings.max_attempts, settings.lease_s, settings.progress_interval_s)
     supervisor = Supervisor(database, event_log, worker, layout, rules, presence.owner)
-    server = _make_server(settings)
+    server = _make_server(settings, gate)
     service = Service(
         database=database,
         layout=layout,
@@ -105,10 +112,7 @@ async def _serve(settings: Settings, layout: Layout, database: Database, presenc
     health_pb2_grpc.add_HealthServicer_to_server(servicing, server)
     if settings.reflection:
         serve_reflection(server, (SERVICE_NAME, health.SERVICE_NAME))
-    try:
-        port = server.add_insecure_port(settings.listen)
-    except RuntimeError:
-        raise ConfigError(f"listen: can't listen on {settings.listen}; is another server running there?") from None
+    port = _bind(server, settings)
     probes = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     health_pb2_grpc.add_HealthServicer_to_server(servicing, probes)
     probe_port = _bind_probes(probes, settings.health_listen)
@@ -123,6 +127,8 @@ async def _serve(settings: Settings, layout: Layout, database: Database, presenc
     await _set_health(servicing, health_pb2.HealthCheckResponse.SERVING)
     host = settings.listen.rpartition(":")[0]
     log.info("serving", address=f"{host}:{port}", home=str(settings.home), bases=[b.alias for b in settings.bases])
+    if settings.insecure and not is_loopback(host):
+        log.warning("insecure", message="listening beyond loopback as told: see that strangers are kept out")
     if probe_port:
         log.info("serving_health", address=f"{settings.health_listen.rpartition(':')[0]}:{probe_port}")
     try:
@@ -138,10 +144,10 @@ async def _serve(settings: Settings, layout: Layout, database: Database, presenc
         log.info("stopped")
 
 
-def _make_server(settings: Settings) -> grpc.aio.Server:
+def _make_server(settings: Settings, gate: Gate) -> grpc.aio.Server:
     size = settings.max_message_mib * 1024 * 1024
     return grpc.aio.server(
-        interceptors=[RpcInterceptor()],
+        interceptors=[RpcInterceptor(gate)],
         options=[
             ("grpc.max_receive_message_length", size),
             ("grpc.max_send_message_length", size),
@@ -160,7 +166,7 @@ def _bind_probes(probes: grpc.aio.Server, address: str) -> int:
     """Binds the server that serves health alone; returns its port, 0 for none. Raises ConfigError."""
     if not address:
         return 0
-    _split_address("health_listen", address)
+    split_address("health_listen", address)
     try:
         return int(probes.add_insecure_port(address))
     except RuntimeError:
@@ -174,25 +180,25 @@ async def _set_health(
         await servicing.set(name, status)
 
 
-def _check_listen(listen: str) -> None:
-    """Raises ConfigError unless the address is loopback: whoever reaches the port may train and roll back."""
-    host = _split_address("listen", listen)
-    with contextlib.suppress(ValueError):
-        if ipaddress.ip_address(host.strip("[]")).is_loopback:
-            return
-    if host != "localhost":
-        raise ConfigError(
-            f"listen: {host} is not a loopback address, and whoever reaches the port may train and roll back. Listen "
-            "on 127.0.0.1 and put a proxy that checks callers in front."
-        )
+def _gate(settings: Settings) -> Gate:
+    """What stands before every RPC. Raises ConfigError."""
+    try:
+        return Gate(Authority(settings.tokens_file, certificates=settings.tls_client_ca is not None))
+    except TokensFileError as error:
+        raise ConfigError(f"tokens_file: {error}") from None
 
 
-def _split_address(setting: str, address: str) -> str:
-    """The host of a HOST:PORT. Raises ConfigError."""
-    host, _, port = address.rpartition(":")
-    if not port.isdecimal() or int(port) > 65535 or not host:
-        raise ConfigError(f"{setting}: {address!r} is no HOST:PORT")
-    return host
+def _bind(server: grpc.aio.Server, settings: Settings) -> int:
+    """Binds the server to its address; returns the port. Raises ConfigError."""
+    try:
+        if settings.tls_cert and settings.tls_key:
+            keeper = TlsKeeper(TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca))
+            return int(server.add_secure_port(settings.listen, keeper.credentials()))
+        return int(server.add_insecure_port(settings.listen))
+    except TlsError as error:
+        raise ConfigError(str(error)) from None
+    except RuntimeError:
+        raise ConfigError(f"listen: can't listen on {settings.listen}; is another server running there?") from None
 
 
 if __name__ == "__main__":

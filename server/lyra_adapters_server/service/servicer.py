@@ -14,16 +14,19 @@ from lyra_adapters.v1 import adapter_service_pb2_grpc as pb_grpc
 from lyra_adapters_server import failpoints
 from lyra_adapters_server.errors import Violation, invalid
 from lyra_adapters_server.jobs import acceptance
+from lyra_adapters_server.registry.names import is_adapter_name
 from lyra_adapters_server.service import changes, feedback, listings
+from lyra_adapters_server.service.auth.caller import calling
+from lyra_adapters_server.service.auth.scoping import check_adapter, in_scope
 from lyra_adapters_server.service.base_models import find_base
 from lyra_adapters_server.service.classification import Classifier
-from lyra_adapters_server.service.context import PRINCIPAL, Service
+from lyra_adapters_server.service.context import Service
 from lyra_adapters_server.service.convert import event_message, heartbeat
 from lyra_adapters_server.service.downloading import download
 from lyra_adapters_server.service.fields import content_digest
 from lyra_adapters_server.service.following import watch_adapter
 from lyra_adapters_server.service.status import service_status
-from lyra_adapters_server.service.training_request import check_request_id, to_new_job
+from lyra_adapters_server.service.training_request import DEFAULT_ADAPTER, check_request_id, to_new_job
 from lyra_adapters_server.storage import jobs as job_store
 from lyra_adapters_server.storage.database import now_us
 from lyra_adapters_server.storage.jobs import JobRecord
@@ -52,9 +55,7 @@ class AdapterServicer(pb_grpc.AdapterServiceServicer):
 
     async def Watch(self, request: pb.WatchRequest, context: Context) -> AsyncIterator[pb.TrainEvent]:  # noqa: N802
         """Streams a job's events from any point."""
-        job = await self._service.database.read(lambda connection: job_store.find_job(connection, request.job_id))
-        if job is None:
-            raise changes.unknown_job(request.job_id)
+        job = await changes.find_job(self._service, request.job_id)
         after = request.after_sequence
         if not 0 <= after <= job.last_sequence:
             raise invalid([Violation("after_sequence", f"is {after}; must be from 0 to {job.last_sequence}")])
@@ -124,17 +125,23 @@ class AdapterServicer(pb_grpc.AdapterServiceServicer):
 
     async def _accept(self, request: pb.TrainRequest) -> JobRecord:
         service = self._service
+        principal = calling().principal
         check_request_id(request)
+        # What is no name is refused as such, below.
+        if is_adapter_name(request.adapter or DEFAULT_ADAPTER):
+            check_adapter(request.adapter or DEFAULT_ADAPTER)
+        if not in_scope(request.continue_from):
+            raise acceptance.unknown_parent(request.continue_from)
         digest = content_digest(request)
         if request.request_id:
             # A retry is answered even while the base is not ready, or the training no longer due.
             earlier = await service.database.read(
-                lambda connection: job_store.find_request(connection, PRINCIPAL, request.request_id.lower())
+                lambda connection: job_store.find_request(connection, principal, request.request_id.lower())
             )
             if earlier is not None:
                 return acceptance.same_request(earlier, digest)
         card = find_base(service.bases, service.executor, request.base_model)
-        job, created = await acceptance.accept(service.database, to_new_job(request, PRINCIPAL, digest, card))
+        job, created = await acceptance.accept(service.database, to_new_job(request, principal, digest, card))
         if created:
             log.info("job_state", job_id=job.job_id, adapter=job.adapter, state=job.state)
         service.supervisor.wake()

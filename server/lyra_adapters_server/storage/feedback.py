@@ -68,14 +68,14 @@ class _Known:
     pair: str
 
 
-def record(connection: Connection, reviews: Sequence[NewReview], now: int) -> list[Outcome]:
-    """Stores reviews one after the other; returns what became of each.
+def record(connection: Connection, reviews: Sequence[NewReview], now: int, owner: str = "") -> list[Outcome]:
+    """Stores reviews one after the other, as those of `owner`; returns what became of each.
 
     The content of the newest revision, or of any with the same given time: unchanged, so that an import can be
     repeated although a review was revised since. Other content: a revision, which is in force unless one with a later
     review time is.
     """
-    known = _known(connection, {review.sample.id for review in reviews})
+    known = _known(connection, owner, {review.sample.id for review in reviews})
     history = _history(connection, reviews, known)
     number = int(connection.execute(select(func.coalesce(func.max(feedback.c.number), 0))).scalar_one())
     recorded = int(connection.execute(select(func.coalesce(func.max(feedback.c.recorded), 0))).scalar_one())
@@ -94,7 +94,7 @@ def record(connection: Connection, reviews: Sequence[NewReview], now: int) -> li
             number += 1
             time = now if review.review_time is None else review.review_time
             state = _Known(number, 1, 1, review.digest, time, review.pair)
-            fresh[number] = {"id": review.sample.id, **_row(review, state, recorded)}
+            fresh[number] = {"owner": owner, "id": review.sample.id, **_row(review, state, recorded)}
             outcomes.append(Outcome.STORED)
         else:
             # Without a time of its own a review is meant to be the newest, whatever the callers' clocks say.
@@ -143,7 +143,7 @@ def chunks(values: Iterable[T]) -> Iterator[list[T]]:
         yield found[start : start + CHUNK]
 
 
-def _known(connection: Connection, ids: set[str]) -> dict[str, _Known]:
+def _known(connection: Connection, owner: str, ids: set[str]) -> dict[str, _Known]:
     found: dict[str, _Known] = {}
     for some in chunks(ids):
         rows = connection.execute(
@@ -155,7 +155,7 @@ def _known(connection: Connection, ids: set[str]) -> dict[str, _Known]:
                 feedback.c.digest,
                 feedback.c.review_time,
                 feedback.c.pair,
-            ).where(feedback.c.id.in_(some))
+            ).where(feedback.c.owner == owner, feedback.c.id.in_(some))
         )
         found.update({row.id: _Known(*row[1:]) for row in rows})
     return found

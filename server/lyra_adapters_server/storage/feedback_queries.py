@@ -6,9 +6,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, case, distinct, exists, func, literal, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    case,
+    distinct,
+    exists,
+    func,
+    literal,
+    not_,
+    select,
+    tuple_,
+)
 
+from lyra_adapters_server.scope import Scope
 from lyra_adapters_server.storage.feedback import chunks
+from lyra_adapters_server.storage.scoped import within
 from lyra_adapters_server.storage.tables import feedback, feedback_revisions, sample_uses, versions
 from lyra_adapters_server.types import Label, Sample
 
@@ -34,6 +49,8 @@ class FeedbackFilter:
     reviewed_before: int | None = None
     used_by: Users | None = None
     not_used_by: Users | None = None
+    # Whose reviews exist; None: everybody's.
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,29 +125,30 @@ def samples_of(connection: Connection, numbers: Sequence[int]) -> list[Sample]:
     return [found[number] for number in numbers]
 
 
-def due_counts(connection: Connection) -> DueCounts:
-    """What all that is recorded amounts to, after merging duplicates. Reads one index, and no texts."""
+def due_counts(connection: Connection, owner: str | None = None) -> DueCounts:
+    """What all that is recorded (by `owner`) amounts to, after merging duplicates. Reads no texts."""
     wrong = case((feedback.c.original_label != feedback.c.correct_label, 1), else_=0)
     row = connection.execute(
         select(func.count(), func.count(feedback.c.original_label), func.coalesce(func.sum(wrong), 0)).where(
-            feedback.c.newest.is_(True)
+            _newest(owner)
         )
     ).one()
     return DueCounts(*row)
 
 
-def used_samples(connection: Connection) -> dict[str, int]:
+def used_samples(connection: Connection, owner: str | None = None) -> dict[str, int]:
     """For each adapter, how many of the samples that `due_counts` counts one of its versions has used."""
     used = select(sample_uses.c.adapter, sample_uses.c.content).distinct().subquery()
     # Not a join: asked this way round, SQLite looks at what was used, not at all that is recorded.
-    counted = exists().where(feedback.c.content == used.c.content, feedback.c.newest.is_(True))
+    counted = exists().where(feedback.c.content == used.c.content, _newest(owner))
     rows = connection.execute(select(used.c.adapter, func.count()).where(counted).group_by(used.c.adapter))
     return {row[0]: row[1] for row in rows}
 
 
-def recorded_domains(connection: Connection) -> set[str]:
+def recorded_domains(connection: Connection, owner: str | None = None) -> set[str]:
     """The domains that reviews name."""
-    return set(connection.execute(select(feedback.c.domain).distinct().where(feedback.c.domain != "")).scalars())
+    where = [feedback.c.domain != "", *([] if owner is None else [feedback.c.owner == owner])]
+    return set(connection.execute(select(feedback.c.domain).distinct().where(*where)).scalars())
 
 
 def page_of_feedback(
@@ -156,7 +174,7 @@ def page_of_feedback(
     users = _users_of(connection, taken)
     found: dict[int, RecordedReview] = {}
     for some in chunks(taken):
-        for row in connection.execute(_with_texts().where(feedback.c.number.in_(some))):
+        for row in connection.execute(_with_texts(chosen.owner).where(feedback.c.number.in_(some))):
             found[row.number] = RecordedReview(
                 number=row.number,
                 sample=_sample(row),
@@ -177,8 +195,11 @@ def count_feedback(connection: Connection, chosen: FeedbackFilter) -> int:
     return int(connection.execute(select(func.count()).select_from(feedback).where(*_where(chosen))).scalar_one())
 
 
-def summarize(connection: Connection, chosen: FeedbackFilter) -> Summary:
-    """Counts of the reviews that match. A pair counts once, as its newest review among them says."""
+def summarize(connection: Connection, chosen: FeedbackFilter, scope: Scope) -> Summary:
+    """Counts of the reviews that match. A pair counts once, as its newest review among them says.
+
+    Of versions that used them, those in scope are named.
+    """
     where = _where(chosen)
     place = func.row_number().over(
         partition_by=feedback.c.pair, order_by=(feedback.c.review_time.desc(), feedback.c.recorded.desc())
@@ -214,7 +235,7 @@ def summarize(connection: Connection, chosen: FeedbackFilter) -> Summary:
         labels=sorted((row[0], row[1]) for row in labels),
         tasks=_counts(connection, feedback.c.task_id, where),
         domains=_counts(connection, feedback.c.domain, where),
-        versions=_counts_by_version(connection, where),
+        versions=_counts_by_version(connection, [*where, within(sample_uses.c.adapter, scope)]),
     )
 
 
@@ -262,8 +283,23 @@ def _users_of(connection: Connection, numbers: Sequence[int]) -> dict[int, list[
     return found
 
 
+def _newest(owner: str | None) -> ColumnElement[bool]:
+    """Whether a review is the newest of its pair, of everybody's or of one owner's."""
+    if owner is None:
+        return feedback.c.newest.is_(True)
+    other = feedback.alias("other")
+    newer = exists().where(
+        other.c.owner == owner,
+        other.c.pair == feedback.c.pair,
+        tuple_(other.c.review_time, other.c.recorded) > tuple_(feedback.c.review_time, feedback.c.recorded),
+    )
+    return and_(feedback.c.owner == owner, not_(newer))
+
+
 def _where(chosen: FeedbackFilter) -> list[ColumnElement[bool]]:
     where: list[ColumnElement[bool]] = []
+    if chosen.owner is not None:
+        where.append(feedback.c.owner == chosen.owner)
     if chosen.task_ids:
         where.append(feedback.c.task_id.in_(chosen.task_ids))
     if chosen.domains:
@@ -286,12 +322,12 @@ def _used(users: Users) -> ColumnElement[bool]:
     return exists(used.correlate(feedback))
 
 
-def _with_texts() -> Select[Any]:
+def _with_texts(owner: str | None = None) -> Select[Any]:
     latest = feedback_revisions
     return select(
         feedback.c.number,
         feedback.c.id,
-        feedback.c.newest,
+        _newest(owner).label("newest"),
         *(column for column in latest.c if column.name != "number"),
     ).join(latest, (latest.c.number == feedback.c.number) & (latest.c.revision == feedback.c.revision))
 

@@ -10,6 +10,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, case, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from lyra_adapters_server.scope import Scope
+from lyra_adapters_server.storage.scoped import within
 from lyra_adapters_server.storage.tables import events, job_rows, jobs
 
 
@@ -142,6 +144,7 @@ def job_samples(connection: Connection, job_id: str) -> tuple[list[dict[str, Any
 def page_of_jobs(
     connection: Connection,
     *,
+    scope: Scope,
     adapter: str = "",
     task_id: str = "",
     states: Sequence[str] = (),
@@ -149,7 +152,7 @@ def page_of_jobs(
     limit: int,
 ) -> tuple[list[JobRecord], int]:
     """Up to `limit` jobs with a number below `before`, newest first, and how many match in all."""
-    where: list[ColumnElement[bool]] = []
+    where: list[ColumnElement[bool]] = [within(jobs.c.adapter, scope)]
     if adapter:
         where.append(jobs.c.adapter == adapter)
     if task_id:
@@ -163,12 +166,24 @@ def page_of_jobs(
     return [JobRecord(**row._mapping) for row in rows], total
 
 
-def queue(connection: Connection, limit: int) -> tuple[list[JobRecord], int]:
-    """The first `limit` waiting jobs, next first, and how many wait."""
+def queue(connection: Connection, limit: int, scope: Scope) -> tuple[list[tuple[JobRecord, int]], int]:
+    """The first `limit` waiting jobs in scope with their places, next first, and how many wait in all.
+
+    Jobs out of scope are not returned but count: there is one queue.
+    """
     waiting = jobs.c.state == JobState.QUEUED
-    rows = connection.execute(select(jobs).where(waiting).order_by(jobs.c.number).limit(limit))
+    place = func.row_number().over(order_by=jobs.c.number).label("place")
+    placed = select(jobs.c.number, place).where(waiting).subquery()
+    rows = connection.execute(
+        select(placed.c.place, jobs)
+        .join(placed, placed.c.number == jobs.c.number)
+        .where(within(jobs.c.adapter, scope))
+        .order_by(jobs.c.number)
+        .limit(limit)
+    )
+    found = [(JobRecord(*row[1:]), row.place) for row in rows]
     total = connection.execute(select(func.count()).select_from(jobs).where(waiting)).scalar_one()
-    return [JobRecord(**row._mapping) for row in rows], total
+    return found, total
 
 
 def queue_position(connection: Connection, number: int) -> int:
@@ -177,9 +192,10 @@ def queue_position(connection: Connection, number: int) -> int:
     return int(connection.execute(ahead).scalar_one()) + 1
 
 
-def running(connection: Connection) -> list[JobRecord]:
-    """The jobs in a trainer, oldest first."""
-    rows = connection.execute(select(jobs).where(jobs.c.state == JobState.RUNNING).order_by(jobs.c.number))
+def running(connection: Connection, scope: Scope) -> list[JobRecord]:
+    """The jobs in a trainer that are in scope, oldest first."""
+    mine = within(jobs.c.adapter, scope)
+    rows = connection.execute(select(jobs).where(jobs.c.state == JobState.RUNNING, mine).order_by(jobs.c.number))
     return [JobRecord(**row._mapping) for row in rows]
 
 

@@ -178,7 +178,10 @@ feedback = Table(
     metadata,
     # The order of first recording, and the listing's.
     Column("number", Integer, primary_key=True, autoincrement=True),
-    Column("id", String, nullable=False, unique=True),
+    # Whose it is: the principal whose scope was limited when it recorded the review; empty: everybody's with the full
+    # scope. Ids are unique under each owner, so that nobody revises a review that it can't see.
+    Column("owner", String, nullable=False),
+    Column("id", String, nullable=False),
     # The newest revision by review time, and how many there are.
     Column("revision", Integer, nullable=False),
     Column("revisions", Integer, nullable=False),
@@ -193,10 +196,11 @@ feedback = Table(
     # Digests: of the normalised pair, and of the pair with its label, which is what a version learns from.
     Column("pair", String, nullable=False),
     Column("content", String, nullable=False),
-    # Whether it is the newest review of its pair; kept by storage/feedback.py.
+    # Whether it is the newest review of its pair, of all owners'; kept by storage/feedback.py.
     Column("newest", Boolean, nullable=False),
     # Bytes of its texts.
     Column("size", Integer, nullable=False),
+    UniqueConstraint("owner", "id", name="uq_feedback_id"),
     Index("ix_feedback_time", "review_time", "recorded"),
     Index("ix_feedback_pair", "pair", "review_time", "recorded"),
     Index("ix_feedback_content", "content", "newest"),

@@ -10,6 +10,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Integer, case, exists, func, insert, null, select, type_coerce, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from lyra_adapters_server.scope import Scope
+from lyra_adapters_server.storage.scoped import within
 from lyra_adapters_server.storage.tables import activations, adapters, jobs, splits, versions
 
 
@@ -105,6 +107,7 @@ def version_of_job(connection: Connection, job_id: str) -> VersionRecord | None:
 def page_of_versions(
     connection: Connection,
     *,
+    scope: Scope,
     adapter: str = "",
     task_id: str = "",
     states: Sequence[str] = (),
@@ -112,7 +115,7 @@ def page_of_versions(
     limit: int,
 ) -> tuple[list[VersionRecord], int]:
     """Up to `limit` versions published before order `before`, newest first, and how many match in all."""
-    where: list[ColumnElement[bool]] = []
+    where: list[ColumnElement[bool]] = [within(versions.c.adapter, scope)]
     if adapter:
         where.append(versions.c.adapter == adapter)
     if task_id:
@@ -159,9 +162,9 @@ def find_pointer(connection: Connection, adapter: str) -> PointerRecord | None:
     return next(iter(_pointers(connection, adapters.c.name == adapter)), None)
 
 
-def all_pointers(connection: Connection) -> list[PointerRecord]:
-    """What is in force under every name."""
-    return _pointers(connection)
+def all_pointers(connection: Connection, scope: Scope) -> list[PointerRecord]:
+    """What is in force under every name in scope."""
+    return _pointers(connection, within(adapters.c.name, scope))
 
 
 def _pointers(connection: Connection, *where: ColumnElement[bool]) -> list[PointerRecord]:
@@ -226,15 +229,17 @@ def history(
     return [ActivationRecord(**row._mapping) for row in rows]
 
 
-def adapters_of_task(connection: Connection, task_id: str) -> list[str]:
-    """The adapters that a task's jobs published versions of."""
-    rows = connection.execute(select(versions.c.adapter).distinct().where(versions.c.task_id == task_id))
+def adapters_of_task(connection: Connection, task_id: str, scope: Scope) -> list[str]:
+    """The adapters in scope that a task's jobs published versions of."""
+    mine = within(versions.c.adapter, scope)
+    rows = connection.execute(select(versions.c.adapter).distinct().where(versions.c.task_id == task_id, mine))
     return sorted(row.adapter for row in rows)
 
 
-def task_known(connection: Connection, task_id: str) -> bool:
-    """Whether any job belongs to the task."""
-    return bool(connection.execute(select(exists().where(jobs.c.task_id == task_id))).scalar())
+def task_known(connection: Connection, task_id: str, scope: Scope) -> bool:
+    """Whether any job in scope belongs to the task."""
+    mine = within(jobs.c.adapter, scope)
+    return bool(connection.execute(select(exists().where(jobs.c.task_id == task_id, mine))).scalar())
 
 
 def known_sides(connection: Connection, adapter: str, keys: Iterable[str]) -> dict[str, bool]:

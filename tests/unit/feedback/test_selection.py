@@ -13,6 +13,7 @@ from lyra_adapters_server.feedback.outlook import outlooks
 from lyra_adapters_server.feedback.record import Review, prepared
 from lyra_adapters_server.feedback.selection import FeedbackSource, Selected, select_feedback
 from lyra_adapters_server.feedback.uses import uses_of
+from lyra_adapters_server.scope import EVERYTHING
 from lyra_adapters_server.storage import feedback as store
 from lyra_adapters_server.storage import feedback_queries as queries
 from lyra_adapters_server.storage import versions
@@ -128,7 +129,7 @@ def test_uses_are_kept_both_ways(database: Database, record: Record) -> None:
     assert set(listed(used_by=Users("a"))) == {"1", "2"}
     assert set(listed(not_used_by=Users("a", 1))) == {"2"}
     assert set(listed(not_used_by=Users("other"))) == {"1", "2"}
-    summary = database.read_now(lambda c: queries.summarize(c, FeedbackFilter()))
+    summary = database.read_now(lambda c: queries.summarize(c, FeedbackFilter(), EVERYTHING))
     assert summary.versions == [("a", 2, 2), ("a", 1, 1)]
     assert (summary.reviews, summary.samples, summary.labels) == (2, 2, [("SUPPORTS", 2)])
 

@@ -13,6 +13,7 @@ from lyra_adapters_server.feedback.due import Trigger
 from lyra_adapters_server.feedback.record import Review, record
 from lyra_adapters_server.feedback.selection import FeedbackSource
 from lyra_adapters_server.jobs.acceptance import NewJob, accept
+from lyra_adapters_server.scope import EVERYTHING
 from lyra_adapters_server.storage import jobs as store
 from lyra_adapters_server.storage.database import Database
 from lyra_adapters_server.storage.feedback_queries import FeedbackFilter
@@ -84,7 +85,7 @@ def test_nothing_recorded_is_refused_even_by_force_and_with_a_new_domain(databas
         with pytest.raises(Refusal, match="NOT_ENOUGH_SAMPLES") as refused:
             asyncio.run(accept(database, replace(NEW, **change)))  # type: ignore[arg-type]
         assert refused.value.metadata["have"] == "0"
-    assert database.read_now(lambda c: store.queue(c, 10))[1] == 0
+    assert database.read_now(lambda c: store.queue(c, 10, EVERYTHING))[1] == 0
 
 
 def test_what_was_too_much_is_said_in_the_stream(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

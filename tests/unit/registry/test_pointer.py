@@ -10,6 +10,7 @@ from lyra_adapters_server.errors import Refusal
 from lyra_adapters_server.registry import pointer as pointers
 from lyra_adapters_server.registry.names import full_name
 from lyra_adapters_server.registry.pointer import Asked
+from lyra_adapters_server.scope import EVERYTHING
 from lyra_adapters_server.storage import versions as store
 from lyra_adapters_server.storage.database import Database
 
@@ -143,11 +144,13 @@ def test_states_follow_from_pointer_history_and_verdict(tmp_path: Path) -> None:
     registry = Registry(tmp_path, rejected=4)
     registry.activate("v1")
     registry.activate("v2")
-    versions, total = registry.database.read_now(lambda c: store.page_of_versions(c, adapter="a", limit=10))
+    versions, total = registry.database.read_now(
+        lambda c: store.page_of_versions(c, scope=EVERYTHING, adapter="a", limit=10)
+    )
     assert [v.state for v in versions] == ["REJECTED", "CANDIDATE", "ACTIVE", "RETIRED"]
     assert total == 4
     found, total = registry.database.read_now(
-        lambda c: store.page_of_versions(c, adapter="a", states=["ACTIVE"], limit=10)
+        lambda c: store.page_of_versions(c, scope=EVERYTHING, adapter="a", states=["ACTIVE"], limit=10)
     )
     assert ([v.number for v in found], total) == ([2], 1)
 

@@ -1,0 +1,1 @@
+"""Who calls, what it may do, and which adapters exist for it."""
