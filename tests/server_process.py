@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,11 @@ class ServerProcess:
         cache: Path,
         *flags: str,
         command: tuple[str, ...] = (sys.executable, "-m", "lyra_adapters_server.service.main"),
+        environment: Mapping[str, str] | None = None,
+        wait: bool = True,
     ) -> None:
         self.home = home
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("LYRA_ADAPTERS_")}
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("LYRA_ADAPTERS_")}
         self.process = subprocess.Popen(
             [
                 *command,
@@ -41,14 +44,22 @@ class ServerProcess:
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment,
+            env={**inherited, **(environment or {})},
             encoding="utf-8",
         )
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+        self.address = ""
+        self.client: AdapterClient | None = None
+        if wait:
+            self.wait_serving()
+
+    def wait_serving(self) -> ServerProcess:
+        """Waits until it listens."""
         self.address = self.wait_for_log("serving")["address"]
         self.client = AdapterClient(self.address)
+        return self
 
     def _read(self) -> None:
         assert self.process.stderr
@@ -60,7 +71,11 @@ class ServerProcess:
         found = []
         for line in list(self.lines):
             if line.startswith("{"):
-                content = json.loads(line)
+                try:
+                    content = json.loads(line)
+                except json.JSONDecodeError:
+                    # The last line of a process that was killed.
+                    continue
                 if content.get("event") == event:
                     found.append(content)
         return found
@@ -104,7 +119,8 @@ class ServerProcess:
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Ends the server and returns its exit status. Again: the same."""
-        self.client.close()
+        if self.client:
+            self.client.close()
         if self.process.poll() is None:
             self.process.send_signal(how)
         self.process.communicate(timeout=30) if not self._reader.is_alive() else self.process.wait(30)

@@ -11,7 +11,7 @@ from lyra_adapters.aio_serving import AsyncServingCalls
 from lyra_adapters.aio_streams import AsyncEventStream
 from lyra_adapters.models.service import Classifications, Job, JobState, ServiceStatus
 from lyra_adapters.models.training import Activation, ConflictPolicy
-from lyra_adapters.models.versions import AdapterVersion, Page, PointerMove, VersionState
+from lyra_adapters.models.versions import AdapterVersion, DeletedVersion, Page, PointerMove, VersionState
 from lyra_adapters.v1 import adapter_service_pb2 as pb
 
 
@@ -219,6 +219,12 @@ class AsyncAdapterClient(AsyncFeedbackCalls, AsyncServingCalls):
             request_id=request_id,
         )
         return await self._run(call, timeout)
+
+    async def delete_version(
+        self, adapter: str, version: str, *, reason: str = "", actor: str = "", timeout: float | None = None
+    ) -> DeletedVersion:
+        """Deletes the files of a version that is not in force; its scores and lineage stay in the lists."""
+        return await self._run(requests.delete_version(adapter, version, reason=reason, actor=actor), timeout)
 
     # ---------------------------------------------------------------------------------------------------- using
 

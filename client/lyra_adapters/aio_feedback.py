@@ -9,7 +9,7 @@ from datetime import datetime
 from lyra_adapters import feedback_pages, requests
 from lyra_adapters.aio_transport import AsyncTransport
 from lyra_adapters.errors import InvalidArgument
-from lyra_adapters.models.feedback import FeedbackSummary, RecordedReview
+from lyra_adapters.models.feedback import DeletedFeedback, FeedbackSummary, RecordedReview
 from lyra_adapters.models.service import FeedbackReceipt
 from lyra_adapters.models.versions import Page
 
@@ -32,6 +32,21 @@ class AsyncFeedbackCalls(AsyncTransport):
             except InvalidArgument as error:
                 raise page.located(error) from None
         return feedback_pages.joined(receipts)
+
+    async def delete_feedback(
+        self, *, task_ids: Iterable[str] = (), sample_ids: Iterable[str] = (), timeout: float | None = None
+    ) -> DeletedFeedback:
+        """Deletes users' texts for good: reviews with all revisions, and the copies kept with finished jobs.
+
+        Args:
+            task_ids: All of these tasks, the rows of their jobs too. At most 1,000.
+            sample_ids: Those with these ids. At most 1,000.
+            timeout: Seconds.
+
+        Raises:
+            FailedPrecondition: A job that waits or runs trains on such rows (reason ROWS_IN_USE).
+        """
+        return await self._run(requests.delete_feedback(task_ids, sample_ids), timeout)
 
     async def list_feedback(
         self,

@@ -8,7 +8,7 @@ from lyra_adapters import requests
 from lyra_adapters.feedback_calls import FeedbackCalls
 from lyra_adapters.models.service import Classifications, Job, JobState, ServiceStatus
 from lyra_adapters.models.training import Activation, ConflictPolicy
-from lyra_adapters.models.versions import AdapterVersion, Page, PointerMove, VersionState
+from lyra_adapters.models.versions import AdapterVersion, DeletedVersion, Page, PointerMove, VersionState
 from lyra_adapters.serving_calls import ServingCalls
 from lyra_adapters.streams import EventStream
 from lyra_adapters.v1 import adapter_service_pb2 as pb
@@ -258,6 +258,12 @@ class AdapterClient(FeedbackCalls, ServingCalls):
             request_id=request_id,
         )
         return self._run(call, timeout)
+
+    def delete_version(
+        self, adapter: str, version: str, *, reason: str = "", actor: str = "", timeout: float | None = None
+    ) -> DeletedVersion:
+        """Deletes the files of a version that is not in force; its scores and lineage stay in the lists."""
+        return self._run(requests.delete_version(adapter, version, reason=reason, actor=actor), timeout)
 
     # ---------------------------------------------------------------------------------------------------- using
 

@@ -6,15 +6,24 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from lyra_adapters import convert
 from lyra_adapters.models.base import Model
-from lyra_adapters.models.feedback import FeedbackSummary, RecordedReview
+from lyra_adapters.models.feedback import DeletedFeedback, FeedbackSummary, RecordedReview
 from lyra_adapters.models.samples import FeedbackSource, Pair, Review, Sample
 from lyra_adapters.models.service import Classifications, Job, JobState, ServiceStatus
 from lyra_adapters.models.training import Activation, ConflictPolicy, LoraConfig, TrainingConfig, TriggerPolicy
-from lyra_adapters.models.versions import AdapterFormat, AdapterVersion, Page, PointerChange, PointerMove, VersionState
+from lyra_adapters.models.versions import (
+    AdapterFormat,
+    AdapterVersion,
+    DeletedVersion,
+    Page,
+    PointerChange,
+    PointerMove,
+    VersionState,
+)
 from lyra_adapters.v1 import adapter_service_pb2 as pb
 
 T = TypeVar("T")
@@ -189,6 +198,18 @@ def activate(
         request_id=request_id or new_request_id(),
     )
     return Call("Activate", request, _move)
+
+
+def delete_version(adapter: str, version: str, *, reason: str, actor: str) -> Call[DeletedVersion]:
+    """Deletes a version's files."""
+    request = pb.DeleteVersionRequest(adapter=adapter, version=version, reason=reason, actor=actor)
+    return Call("DeleteVersion", request, partial(convert.decode, DeletedVersion))
+
+
+def delete_feedback(task_ids: Iterable[str], sample_ids: Iterable[str]) -> Call[DeletedFeedback]:
+    """Deletes texts."""
+    request = pb.DeleteFeedbackRequest(task_ids=list(task_ids), sample_ids=list(sample_ids))
+    return Call("DeleteFeedback", request, partial(convert.decode, DeletedFeedback))
 
 
 def cancel(job_id: str, *, actor: str, reason: str) -> Call[Job]:

@@ -149,6 +149,20 @@ class Settings(BaseSettings):
         description="How long a job belongs to a server that gives no sign of life. Longer survives longer pauses; "
         "shorter lets the next server go on sooner.",
     )
+    keep_versions: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        description="Versions kept per adapter; the files of older ones are deleted, but never those of the version in "
+        "force and of the one that a rollback would return to. 0: all are kept, because only you know what you need.",
+    )
+    keep_job_days: float = Field(
+        0.0,
+        ge=0.0,
+        le=36_500.0,
+        description="Days after its end for which a job's events and the rows it trained on are kept. 0: for good. The "
+        "job itself, its version and its scores stay in the lists.",
+    )
     heartbeat_s: float = Field(
         15.0,
         gt=0.0,

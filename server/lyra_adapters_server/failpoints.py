@@ -57,6 +57,9 @@ STEPS: dict[str, str] = {
     "activate": "the transaction that puts a version in force (server)",
     "cancel": "the transaction that stores a cancellation (server)",
     "feedback": "the transaction that records reviews (server)",
+    "feedback.delete": "the transaction that deletes texts (server)",
+    "delete": "the transaction that marks a version as deleted (server)",
+    "delete.files": "the files of a deleted version go (server)",
 }
 NAMES: tuple[str, ...] = tuple(f"{step}.{side}" for step in STEPS for side in ("before", "after"))
 

@@ -8,7 +8,13 @@ from collections.abc import Sequence
 
 # What a shell gives for a command that Ctrl-C ended.
 INTERRUPTED = 130
-SERVER_MAIN = "lyra_adapters_server.service.main"
+# Commands of the server's package: module and function.
+SERVER_COMMANDS = {
+    "serve": ("lyra_adapters_server.service.main", "main"),
+    "doctor": ("lyra_adapters_server.maintenance.commands", "doctor"),
+    "backup": ("lyra_adapters_server.maintenance.commands", "backup"),
+    "restore": ("lyra_adapters_server.maintenance.commands", "restore_command"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,9 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: list[str]) -> int:
-    # All of `serve`'s arguments, --help too, are the server's own.
-    if args[:1] == ["serve"]:
-        return serve(args[1:])
+    # All of these commands' arguments, --help too, are the server's own.
+    if args and args[0] in SERVER_COMMANDS:
+        return run_server(args[0], args[1:])
     try:
         app = importlib.import_module("lyra_adapters.cli.app")
     except ModuleNotFoundError as error:
@@ -32,21 +38,21 @@ def _run(args: list[str]) -> int:
     return status
 
 
-def serve(args: list[str]) -> int:
-    """Runs the server. Loaded by name: the client never imports the server."""
+def run_server(command: str, args: list[str]) -> int:
+    """Runs a command of the server's package. Loaded by name: the client never imports the server."""
+    module, function = SERVER_COMMANDS[command]
     try:
-        server = importlib.import_module(SERVER_MAIN)
+        server = importlib.import_module(module)
     except ModuleNotFoundError as error:
-        return missing("server", error)
-    status: int = server.main(args)
+        return missing("server", error, f"lyra-adapters {command}")
+    status: int = getattr(server, function)(args)
     return status
 
 
-def missing(extra: str, error: ModuleNotFoundError) -> int:
+def missing(extra: str, error: ModuleNotFoundError, command: str = "The command line") -> int:
     """Says which extra to install; an import that no extra brings is a fault and is raised."""
     if (error.name or "").startswith(("lyra_adapters.", "lyra_adapters_server.")):
         raise error
-    command = "lyra-adapters serve" if extra == "server" else "The command line"
     print(
         f"{command} needs packages that are not installed ({error.name}).\n"
         f"Install them: pip install 'lyra-adapters[{extra}]'",

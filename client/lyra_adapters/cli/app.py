@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lyra_adapters import __version__
-from lyra_adapters.cli import serve as run_server
+from lyra_adapters.cli import run_server
 from lyra_adapters.cli.commands import change, download, feedback, look, train, use
 from lyra_adapters.cli.exits import HELP, Exit
 
@@ -39,15 +39,28 @@ def root(
     """Options before any command."""
 
 
-@app.command(
-    "serve",
-    add_help_option=False,
-    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-)
-def serve(context: typer.Context) -> None:
-    """Run the server (extra `server`); `lyra-adapters serve --help` shows its options."""
-    raise typer.Exit(run_server(context.args))
+# Of the server's package, which is loaded when one is used: what they do, for the list of commands.
+OF_THE_SERVER = {
+    "serve": "Run the server (extra `server`); `lyra-adapters serve --help` shows its options.",
+    "doctor": "Check a registry's database, files and links, and mend them with --repair (extra `server`).",
+    "backup": "Back a registry up, also while its server runs (extra `server`).",
+    "restore": "Restore a backup into an empty home (extra `server`).",
+}
 
+
+def _add_server_command(name: str) -> None:
+    @app.command(
+        name,
+        help=OF_THE_SERVER[name],
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
+    def command(context: typer.Context) -> None:
+        raise typer.Exit(run_server(name, context.args))
+
+
+for server_command in OF_THE_SERVER:
+    _add_server_command(server_command)
 
 for group in (train, look, change, use, download, feedback):
     group.register(app)

@@ -221,7 +221,7 @@ class VersionView(BaseModel):
 
     name: str = Field(description="The full name.")
     version: str
-    state: Literal["CANDIDATE", "ACTIVE", "RETIRED", "REJECTED", "UNSPECIFIED"]
+    state: Literal["CANDIDATE", "ACTIVE", "RETIRED", "REJECTED", "DELETED", "UNSPECIFIED"]
     task_id: str
     domain: str
     actor: str = Field(description="Who asked for it.")

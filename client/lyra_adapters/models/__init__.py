@@ -18,7 +18,7 @@ from lyra_adapters.models.events import (
     Unknown,
     Warning,
 )
-from lyra_adapters.models.feedback import FeedbackCount, FeedbackSummary, RecordedReview
+from lyra_adapters.models.feedback import DeletedFeedback, FeedbackCount, FeedbackSummary, RecordedReview
 from lyra_adapters.models.samples import FeedbackSource, Label, Pair, Review, Sample
 from lyra_adapters.models.scores import Confusion, ConfusionRow, Metrics, Verdict, VerdictOutcome
 from lyra_adapters.models.service import (
@@ -39,6 +39,7 @@ from lyra_adapters.models.versions import (
     AdapterFormat,
     AdapterVersion,
     BaseModelIdentity,
+    DeletedVersion,
     FileInfo,
     Page,
     PointerChange,
@@ -62,6 +63,8 @@ __all__ = [
     "ConflictPolicy",
     "Confusion",
     "ConfusionRow",
+    "DeletedFeedback",
+    "DeletedVersion",
     "Evaluation",
     "EvaluationStage",
     "Event",

@@ -31,6 +31,19 @@ class RecordedReview(Model):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeletedFeedback(Model):
+    """What DeleteFeedback deleted.
+
+    Attributes:
+        reviews: Reviews, each with all its revisions.
+        job_rows: Rows that were kept with finished jobs.
+    """
+
+    reviews: int = 0
+    job_rows: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FeedbackCount(Model):
     """How many have a name: a label's word, a task, a domain, or a version's full name. Empty: none was given."""
 

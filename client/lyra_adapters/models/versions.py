@@ -21,6 +21,7 @@ class VersionState(Word):
     ACTIVE = "ACTIVE"
     RETIRED = "RETIRED"
     REJECTED = "REJECTED"
+    DELETED = "DELETED"
 
 
 class PointerChangeKind(Word):
@@ -93,6 +94,9 @@ class AdapterVersion(Model):
         lora: The adapter's shape as trained.
         training_samples: Rows trained on.
         validation_samples: Rows held out.
+        delete_time: When its files were deleted; None while they are there.
+        delete_actor: Who deleted them, as the caller said, or `retention`.
+        delete_reason: Why.
     """
 
     adapter: str = ""
@@ -117,6 +121,22 @@ class AdapterVersion(Model):
     lora: LoraConfig | None = None
     training_samples: int = 0
     validation_samples: int = 0
+    delete_time: datetime | None = None
+    delete_actor: str = ""
+    delete_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeletedVersion(Model):
+    """What DeleteVersion did.
+
+    Attributes:
+        version: The version, in state DELETED.
+        changed: False if it had been deleted before.
+    """
+
+    version: AdapterVersion
+    changed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import grpc
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from lyra_adapters.testing.server import FakeAdapterServer
 
 Context = grpc.ServicerContext
+DELETED = pb.VERSION_STATE_DELETED
 T = TypeVar("T")
 
 
@@ -96,8 +98,8 @@ class FakeServicer(AdapterServiceServicer):
                 for version in reversed(self._fake.versions)
                 if request.adapter in ("", version.adapter)
             ]
-            states = set(request.states)
-            found = [version for version in found if not states or convert.number(version.state) in states]
+            states = set(request.states) or {convert.number(state) for state in VersionState} - {DELETED}
+            found = [version for version in found if convert.number(version.state) in states]
             start, end, token = _page(request, len(found))
             answer = pb.ListResponse(next_page_token=token, total_size=len(found))
             answer.versions.extend(convert.encode(version) for version in found[start:end])
@@ -109,6 +111,8 @@ class FakeServicer(AdapterServiceServicer):
         return self._answer("List", request, context, versions)
 
     def _state(self, adapter: str, name: str, published: VersionState) -> VersionState:
+        if published is VersionState.DELETED:
+            return published
         if self._fake.pointers.active(adapter) == name:
             return VersionState.ACTIVE
         was = any(change.active == name for change in self._fake.pointers.history(adapter))
@@ -156,7 +160,7 @@ class FakeServicer(AdapterServiceServicer):
     def Activate(self, request: pb.ActivateRequest, context: Context) -> pb.ActivateResponse:  # noqa: N802, D102
         def activate() -> pb.ActivateResponse:
             name = f"{request.adapter}_{request.version}"
-            if name not in (version.name for version in self._fake.versions):
+            if name not in (version.name for version in self._fake.versions if version.delete_time is None):
                 _abort(context, "NOT_FOUND", "VERSION_NOT_FOUND", f"There is no version {name}.")
             move = self._fake.pointers.move(
                 request.adapter,
@@ -169,6 +173,43 @@ class FakeServicer(AdapterServiceServicer):
             return pb.ActivateResponse(change=convert.encode(move.change), changed=move.changed)
 
         return self._answer("Activate", request, context, activate)
+
+    def DeleteVersion(  # noqa: N802, D102
+        self, request: pb.DeleteVersionRequest, context: Context
+    ) -> pb.DeleteVersionResponse:
+        def delete() -> pb.DeleteVersionResponse:
+            name = f"{request.adapter}_{request.version.removeprefix(request.adapter + '_')}"
+            found = next((version for version in self._fake.versions if version.name == name), None)
+            if found is None:
+                _abort(context, "NOT_FOUND", "VERSION_NOT_FOUND", f"There is no version {name}.")
+            if self._fake.pointers.active(request.adapter) == name:
+                _abort(context, "FAILED_PRECONDITION", "VERSION_IN_FORCE", f"{name} is in force.")
+            gone = found
+            if found.delete_time is None:
+                gone = replace(
+                    found,
+                    state=VersionState.DELETED,
+                    delete_time=datetime.now(UTC),
+                    delete_actor=request.actor,
+                    delete_reason=request.reason,
+                )
+                self._fake.versions[self._fake.versions.index(found)] = gone
+                self._fake.files.pop(name, None)
+            return pb.DeleteVersionResponse(version=convert.encode(gone), changed=gone is not found)
+
+        return self._answer("DeleteVersion", request, context, delete)
+
+    def DeleteFeedback(  # noqa: N802, D102
+        self, request: pb.DeleteFeedbackRequest, context: Context
+    ) -> pb.DeleteFeedbackResponse:
+        def delete() -> pb.DeleteFeedbackResponse:
+            reviews = self._fake.reviews
+            gone = [k for k, v in reviews.items() if v.task_id in request.task_ids or k in request.sample_ids]
+            for id_ in gone:
+                del reviews[id_]
+            return pb.DeleteFeedbackResponse(reviews=len(gone))
+
+        return self._answer("DeleteFeedback", request, context, delete)
 
     def Cancel(self, request: pb.CancelRequest, context: Context) -> pb.CancelResponse:  # noqa: N802, D102
         def cancel() -> pb.CancelResponse:

@@ -51,6 +51,7 @@ class VersionState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     VERSION_STATE_ACTIVE: _ClassVar[VersionState]
     VERSION_STATE_RETIRED: _ClassVar[VersionState]
     VERSION_STATE_REJECTED: _ClassVar[VersionState]
+    VERSION_STATE_DELETED: _ClassVar[VersionState]
 
 class PointerChangeKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -109,6 +110,7 @@ VERSION_STATE_CANDIDATE: VersionState
 VERSION_STATE_ACTIVE: VersionState
 VERSION_STATE_RETIRED: VersionState
 VERSION_STATE_REJECTED: VersionState
+VERSION_STATE_DELETED: VersionState
 POINTER_CHANGE_KIND_UNSPECIFIED: PointerChangeKind
 POINTER_CHANGE_KIND_PUBLISHED: PointerChangeKind
 POINTER_CHANGE_KIND_ACTIVATED: PointerChangeKind
@@ -465,7 +467,7 @@ class Verdict(_message.Message):
     def __init__(self, outcome: _Optional[_Union[VerdictOutcome, str]] = ..., champion: _Optional[str] = ..., champion_metrics: _Optional[_Union[Metrics, _Mapping]] = ..., challenger_metrics: _Optional[_Union[Metrics, _Mapping]] = ..., explanation: _Optional[str] = ..., activated: bool = ..., held: _Optional[str] = ...) -> None: ...
 
 class AdapterVersion(_message.Message):
-    __slots__ = ("adapter", "version", "name", "state", "base_model", "base_identity", "job_id", "task_id", "domain", "actor", "create_time", "continued_from", "metrics_before", "metrics_after", "verdict", "path", "sha256", "size_bytes", "files", "lora", "training_samples", "validation_samples")
+    __slots__ = ("adapter", "version", "name", "state", "base_model", "base_identity", "job_id", "task_id", "domain", "actor", "create_time", "continued_from", "metrics_before", "metrics_after", "verdict", "path", "sha256", "size_bytes", "files", "lora", "training_samples", "validation_samples", "delete_time", "delete_actor", "delete_reason")
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -488,6 +490,9 @@ class AdapterVersion(_message.Message):
     LORA_FIELD_NUMBER: _ClassVar[int]
     TRAINING_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     VALIDATION_SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    DELETE_TIME_FIELD_NUMBER: _ClassVar[int]
+    DELETE_ACTOR_FIELD_NUMBER: _ClassVar[int]
+    DELETE_REASON_FIELD_NUMBER: _ClassVar[int]
     adapter: str
     version: str
     name: str
@@ -510,7 +515,10 @@ class AdapterVersion(_message.Message):
     lora: LoraConfig
     training_samples: int
     validation_samples: int
-    def __init__(self, adapter: _Optional[str] = ..., version: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[VersionState, str]] = ..., base_model: _Optional[str] = ..., base_identity: _Optional[_Union[BaseModelIdentity, _Mapping]] = ..., job_id: _Optional[str] = ..., task_id: _Optional[str] = ..., domain: _Optional[str] = ..., actor: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., continued_from: _Optional[str] = ..., metrics_before: _Optional[_Union[Metrics, _Mapping]] = ..., metrics_after: _Optional[_Union[Metrics, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., path: _Optional[str] = ..., sha256: _Optional[str] = ..., size_bytes: _Optional[int] = ..., files: _Optional[_Iterable[_Union[FileInfo, _Mapping]]] = ..., lora: _Optional[_Union[LoraConfig, _Mapping]] = ..., training_samples: _Optional[int] = ..., validation_samples: _Optional[int] = ...) -> None: ...
+    delete_time: _timestamp_pb2.Timestamp
+    delete_actor: str
+    delete_reason: str
+    def __init__(self, adapter: _Optional[str] = ..., version: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[VersionState, str]] = ..., base_model: _Optional[str] = ..., base_identity: _Optional[_Union[BaseModelIdentity, _Mapping]] = ..., job_id: _Optional[str] = ..., task_id: _Optional[str] = ..., domain: _Optional[str] = ..., actor: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., continued_from: _Optional[str] = ..., metrics_before: _Optional[_Union[Metrics, _Mapping]] = ..., metrics_after: _Optional[_Union[Metrics, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., path: _Optional[str] = ..., sha256: _Optional[str] = ..., size_bytes: _Optional[int] = ..., files: _Optional[_Iterable[_Union[FileInfo, _Mapping]]] = ..., lora: _Optional[_Union[LoraConfig, _Mapping]] = ..., training_samples: _Optional[int] = ..., validation_samples: _Optional[int] = ..., delete_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., delete_actor: _Optional[str] = ..., delete_reason: _Optional[str] = ...) -> None: ...
 
 class FileInfo(_message.Message):
     __slots__ = ("path", "size_bytes", "sha256")
@@ -1033,3 +1041,39 @@ class DownloadContents(_message.Message):
     files: _containers.RepeatedCompositeFieldContainer[FileInfo]
     archive: FileInfo
     def __init__(self, adapter: _Optional[str] = ..., version: _Optional[str] = ..., format: _Optional[_Union[AdapterFormat, str]] = ..., files: _Optional[_Iterable[_Union[FileInfo, _Mapping]]] = ..., archive: _Optional[_Union[FileInfo, _Mapping]] = ...) -> None: ...
+
+class DeleteVersionRequest(_message.Message):
+    __slots__ = ("adapter", "version", "reason", "actor")
+    ADAPTER_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    adapter: str
+    version: str
+    reason: str
+    actor: str
+    def __init__(self, adapter: _Optional[str] = ..., version: _Optional[str] = ..., reason: _Optional[str] = ..., actor: _Optional[str] = ...) -> None: ...
+
+class DeleteVersionResponse(_message.Message):
+    __slots__ = ("version", "changed")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    version: AdapterVersion
+    changed: bool
+    def __init__(self, version: _Optional[_Union[AdapterVersion, _Mapping]] = ..., changed: bool = ...) -> None: ...
+
+class DeleteFeedbackRequest(_message.Message):
+    __slots__ = ("task_ids", "sample_ids")
+    TASK_IDS_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_IDS_FIELD_NUMBER: _ClassVar[int]
+    task_ids: _containers.RepeatedScalarFieldContainer[str]
+    sample_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, task_ids: _Optional[_Iterable[str]] = ..., sample_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class DeleteFeedbackResponse(_message.Message):
+    __slots__ = ("reviews", "job_rows")
+    REVIEWS_FIELD_NUMBER: _ClassVar[int]
+    JOB_ROWS_FIELD_NUMBER: _ClassVar[int]
+    reviews: int
+    job_rows: int
+    def __init__(self, reviews: _Optional[int] = ..., job_rows: _Optional[int] = ...) -> None: ...

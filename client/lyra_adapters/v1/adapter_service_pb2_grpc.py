@@ -100,6 +100,16 @@ class AdapterServiceStub(object):
                 request_serializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.DownloadRequest.SerializeToString,
                 response_deserializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.DownloadResponse.FromString,
                 _registered_method=True)
+        self.DeleteVersion = channel.unary_unary(
+                '/lyra_adapters.v1.AdapterService/DeleteVersion',
+                request_serializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.DeleteVersionRequest.SerializeToString,
+                response_deserializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.DeleteVersionResponse.FromString,
+                _registered_method=True)
+        self.DeleteFeedback = channel.unary_unary(
+                '/lyra_adapters.v1.AdapterService/DeleteFeedback',
+                request_serializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.DeleteFeedbackRequest.SerializeToString,
+                response_deserializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.DeleteFeedbackResponse.FromString,
+                _registered_method=True)
 
 
 class AdapterServiceServicer(object):
@@ -249,6 +259,30 @@ class AdapterServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteVersion(self, request, context):
+        """Deletes the files of a version that is not in force. The version stays in the registry as VERSION_STATE_DELETED with
+        its scores and lineage, and its number is never used again; rolling back passes over it. Repeating the call changes
+        nothing.
+
+        Errors: NOT_FOUND; FAILED_PRECONDITION with reason VERSION_IN_FORCE, or VERSION_IN_USE while a job continues from
+        it or still publishes it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteFeedback(self, request, context):
+        """Deletes users' texts for good: recorded reviews with all their revisions, and the copies kept with finished jobs.
+        Answers once nothing of them is left in the registry's files. Ids and digests stay, so that it can still be told
+        what a version was trained on; its weights are not changed. Repeating the call changes nothing.
+
+        Errors: FAILED_PRECONDITION with reason ROWS_IN_USE and the jobs' ids while a job that waits or runs trains on such
+        rows: cancel it, or wait for its end. UNAVAILABLE where a reader holds an old copy up; try again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdapterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -316,6 +350,16 @@ def add_AdapterServiceServicer_to_server(servicer, server):
                     servicer.Download,
                     request_deserializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.DownloadRequest.FromString,
                     response_serializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.DownloadResponse.SerializeToString,
+            ),
+            'DeleteVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteVersion,
+                    request_deserializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.DeleteVersionRequest.FromString,
+                    response_serializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.DeleteVersionResponse.SerializeToString,
+            ),
+            'DeleteFeedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteFeedback,
+                    request_deserializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.DeleteFeedbackRequest.FromString,
+                    response_serializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.DeleteFeedbackResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -670,6 +714,60 @@ class AdapterService(object):
             '/lyra_adapters.v1.AdapterService/Download',
             lyra__adapters_dot_v1_dot_adapter__service__pb2.DownloadRequest.SerializeToString,
             lyra__adapters_dot_v1_dot_adapter__service__pb2.DownloadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lyra_adapters.v1.AdapterService/DeleteVersion',
+            lyra__adapters_dot_v1_dot_adapter__service__pb2.DeleteVersionRequest.SerializeToString,
+            lyra__adapters_dot_v1_dot_adapter__service__pb2.DeleteVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteFeedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lyra_adapters.v1.AdapterService/DeleteFeedback',
+            lyra__adapters_dot_v1_dot_adapter__service__pb2.DeleteFeedbackRequest.SerializeToString,
+            lyra__adapters_dot_v1_dot_adapter__service__pb2.DeleteFeedbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -178,6 +178,30 @@ class AdapterServiceStub:
     INVALID_ARGUMENT (offset lies beyond the end, or does not say of which file).
     """
 
+    DeleteVersion: grpc.UnaryUnaryMultiCallable[
+        lyra_adapters.v1.adapter_service_pb2.DeleteVersionRequest,
+        lyra_adapters.v1.adapter_service_pb2.DeleteVersionResponse,
+    ]
+    """Deletes the files of a version that is not in force. The version stays in the registry as VERSION_STATE_DELETED with
+    its scores and lineage, and its number is never used again; rolling back passes over it. Repeating the call changes
+    nothing.
+
+    Errors: NOT_FOUND; FAILED_PRECONDITION with reason VERSION_IN_FORCE, or VERSION_IN_USE while a job continues from
+    it or still publishes it.
+    """
+
+    DeleteFeedback: grpc.UnaryUnaryMultiCallable[
+        lyra_adapters.v1.adapter_service_pb2.DeleteFeedbackRequest,
+        lyra_adapters.v1.adapter_service_pb2.DeleteFeedbackResponse,
+    ]
+    """Deletes users' texts for good: recorded reviews with all their revisions, and the copies kept with finished jobs.
+    Answers once nothing of them is left in the registry's files. Ids and digests stay, so that it can still be told
+    what a version was trained on; its weights are not changed. Repeating the call changes nothing.
+
+    Errors: FAILED_PRECONDITION with reason ROWS_IN_USE and the jobs' ids while a job that waits or runs trains on such
+    rows: cancel it, or wait for its end. UNAVAILABLE where a reader holds an old copy up; try again.
+    """
+
 class AdapterServiceAsyncStub:
     """Trains LoRA adapters from reviewed predictions and keeps track of which version is in force."""
 
@@ -322,6 +346,30 @@ class AdapterServiceAsyncStub:
     BASE_HAS_NO_FILES: `base` was asked for, or is in force; FORMAT_NOT_AVAILABLE: and why), DATA_LOSS (reason
     VERSION_DAMAGED: files are missing on the server, or have another size than when they were published),
     INVALID_ARGUMENT (offset lies beyond the end, or does not say of which file).
+    """
+
+    DeleteVersion: grpc.aio.UnaryUnaryMultiCallable[
+        lyra_adapters.v1.adapter_service_pb2.DeleteVersionRequest,
+        lyra_adapters.v1.adapter_service_pb2.DeleteVersionResponse,
+    ]
+    """Deletes the files of a version that is not in force. The version stays in the registry as VERSION_STATE_DELETED with
+    its scores and lineage, and its number is never used again; rolling back passes over it. Repeating the call changes
+    nothing.
+
+    Errors: NOT_FOUND; FAILED_PRECONDITION with reason VERSION_IN_FORCE, or VERSION_IN_USE while a job continues from
+    it or still publishes it.
+    """
+
+    DeleteFeedback: grpc.aio.UnaryUnaryMultiCallable[
+        lyra_adapters.v1.adapter_service_pb2.DeleteFeedbackRequest,
+        lyra_adapters.v1.adapter_service_pb2.DeleteFeedbackResponse,
+    ]
+    """Deletes users' texts for good: recorded reviews with all their revisions, and the copies kept with finished jobs.
+    Answers once nothing of them is left in the registry's files. Ids and digests stay, so that it can still be told
+    what a version was trained on; its weights are not changed. Repeating the call changes nothing.
+
+    Errors: FAILED_PRECONDITION with reason ROWS_IN_USE and the jobs' ids while a job that waits or runs trains on such
+    rows: cancel it, or wait for its end. UNAVAILABLE where a reader holds an old copy up; try again.
     """
 
 class AdapterServiceServicer(metaclass=abc.ABCMeta):
@@ -494,6 +542,34 @@ class AdapterServiceServicer(metaclass=abc.ABCMeta):
         BASE_HAS_NO_FILES: `base` was asked for, or is in force; FORMAT_NOT_AVAILABLE: and why), DATA_LOSS (reason
         VERSION_DAMAGED: files are missing on the server, or have another size than when they were published),
         INVALID_ARGUMENT (offset lies beyond the end, or does not say of which file).
+        """
+
+    @abc.abstractmethod
+    def DeleteVersion(
+        self,
+        request: lyra_adapters.v1.adapter_service_pb2.DeleteVersionRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lyra_adapters.v1.adapter_service_pb2.DeleteVersionResponse, collections.abc.Awaitable[lyra_adapters.v1.adapter_service_pb2.DeleteVersionResponse]]:
+        """Deletes the files of a version that is not in force. The version stays in the registry as VERSION_STATE_DELETED with
+        its scores and lineage, and its number is never used again; rolling back passes over it. Repeating the call changes
+        nothing.
+
+        Errors: NOT_FOUND; FAILED_PRECONDITION with reason VERSION_IN_FORCE, or VERSION_IN_USE while a job continues from
+        it or still publishes it.
+        """
+
+    @abc.abstractmethod
+    def DeleteFeedback(
+        self,
+        request: lyra_adapters.v1.adapter_service_pb2.DeleteFeedbackRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lyra_adapters.v1.adapter_service_pb2.DeleteFeedbackResponse, collections.abc.Awaitable[lyra_adapters.v1.adapter_service_pb2.DeleteFeedbackResponse]]:
+        """Deletes users' texts for good: recorded reviews with all their revisions, and the copies kept with finished jobs.
+        Answers once nothing of them is left in the registry's files. Ids and digests stay, so that it can still be told
+        what a version was trained on; its weights are not changed. Repeating the call changes nothing.
+
+        Errors: FAILED_PRECONDITION with reason ROWS_IN_USE and the jobs' ids while a job that waits or runs trains on such
+        rows: cancel it, or wait for its end. UNAVAILABLE where a reader holds an old copy up; try again.
         """
 
 def add_AdapterServiceServicer_to_server(servicer: AdapterServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

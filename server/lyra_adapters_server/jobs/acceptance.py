@@ -15,6 +15,7 @@ from lyra_adapters_server.feedback.merge import Merged, merge
 from lyra_adapters_server.feedback.selection import MAX_SAMPLE_BYTES, MAX_SAMPLES, FeedbackSource, select_feedback
 from lyra_adapters_server.feedback.split import clusters, split
 from lyra_adapters_server.registry.names import parse_full_name
+from lyra_adapters_server.registry.pointer import whole_version
 from lyra_adapters_server.storage import jobs as store
 from lyra_adapters_server.storage import versions
 from lyra_adapters_server.storage.database import Database, now_us
@@ -169,9 +170,9 @@ def _check_parent(connection: Connection, new: NewJob) -> None:
     if not new.continue_from:
         return
     name = parse_full_name(new.continue_from)
-    parent = versions.find_version(connection, *name) if name else None
-    if parent is None:
+    if name is None or versions.find_version(connection, *name) is None:
         raise unknown_parent(new.continue_from)
+    parent = whole_version(connection, name[0], new.continue_from)
     wrong: list[Violation] = []
     if parent.base_model != new.base_alias:
         wrong.append(

@@ -49,6 +49,9 @@ def version_payload(layout: Layout, record: VersionRecord) -> dict[str, Any]:
         "training_samples": record.training_samples,
         "validation_samples": record.validation_samples,
     }
+    if record.delete_time is not None:
+        payload["delete_time"] = timestamp(record.delete_time)
+        payload |= {"delete_actor": record.delete_actor, "delete_reason": record.delete_reason, "path": ""}
     for field in ("metrics_before", "metrics_after"):
         if (metrics := getattr(record, field)) is not None:
             payload[field] = metrics

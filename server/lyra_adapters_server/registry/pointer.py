@@ -7,6 +7,7 @@ Putting a version in force pushes; stepping back pops. So stepping back twice go
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from sqlalchemy import Connection
@@ -16,7 +17,7 @@ from lyra_adapters_server.registry.names import BASE, full_name, version_of
 from lyra_adapters_server.scope import Scope
 from lyra_adapters_server.storage import versions as store
 from lyra_adapters_server.storage.database import now_us
-from lyra_adapters_server.storage.versions import ActivationRecord, PointerRecord, VersionState
+from lyra_adapters_server.storage.versions import ActivationRecord, PointerRecord, VersionRecord, VersionState
 
 
 class ChangeKind(StrEnum):
@@ -62,14 +63,15 @@ def rollback(connection: Connection, adapter: str, to_version: str, expected_act
                 f"{adapter} is at the beginning of its history: the bare base model is in force already.",
             )
         target = _activation(connection, adapter, current.parent)
+        while target is not None and _is_deleted(connection, adapter, target.active):
+            target = _activation(connection, adapter, target.parent)
         number = target.active if target else None
         parent = target.parent if target else None
     elif to_version == BASE:
         number, parent = None, None
     else:
         number = _number(adapter, to_version)
-        if store.find_version(connection, adapter, number) is None:
-            raise unknown_version(adapter, to_version)
+        whole_version(connection, adapter, to_version)
         below = current
         while below is not None and below.active != number:
             below = _activation(connection, adapter, below.parent)
@@ -102,10 +104,8 @@ def activate(
         return Moved(repeated, changed=False)
     pointer = _pointer(connection, adapter)
     _check_expected(pointer, expected_active)
-    number = _number(adapter, version)
-    record = store.find_version(connection, adapter, number)
-    if record is None:
-        raise unknown_version(adapter, version)
+    record = whole_version(connection, adapter, version)
+    number = record.number
     if record.state == VersionState.REJECTED and not allow_rejected:
         raise Refusal(
             Kind.FAILED_PRECONDITION,
@@ -145,6 +145,28 @@ def rolled_back_since(connection: Connection, adapter: str, time_us: int) -> Act
     """The newest rollback by hand at or after a time (microseconds), or None."""
     changes = store.history(connection, adapter, newest_first=True, limit=1000)
     return next((c for c in changes if c.kind == ChangeKind.ROLLED_BACK and c.time >= time_us), None)
+
+
+def whole_version(connection: Connection, adapter: str, version: str) -> VersionRecord:
+    """The version, `v3` or its full name, with its files. Raises Refusal if there is none, or its files are deleted."""
+    number = version_of(adapter, version)
+    record = None if number is None else store.find_version(connection, adapter, number)
+    if record is None:
+        raise unknown_version(adapter, version)
+    if record.delete_time is not None:
+        when = datetime.fromtimestamp(record.delete_time / 1e6, UTC)
+        raise Refusal(
+            Kind.NOT_FOUND,
+            "VERSION_DELETED",
+            f"The files of {full_name(adapter, record.number)} were deleted on {when:%Y-%m-%d} by "
+            f"{record.delete_actor or 'somebody'}; List shows the versions that are there.",
+        )
+    return record
+
+
+def _is_deleted(connection: Connection, adapter: str, number: int | None) -> bool:
+    record = None if number is None else store.find_version(connection, adapter, number)
+    return record is not None and record.delete_time is not None
 
 
 def unknown_version(adapter: str, version: str) -> Refusal:

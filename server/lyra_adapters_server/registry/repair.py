@@ -12,6 +12,7 @@ from functools import partial
 import structlog
 from sqlalchemy import Connection
 
+from lyra_adapters_server.registry import deletion
 from lyra_adapters_server.registry.layout import (
     ADAPTER_FILE,
     Layout,
@@ -29,6 +30,7 @@ from lyra_adapters_server.storage import jobs
 from lyra_adapters_server.storage import versions as store
 from lyra_adapters_server.storage.database import Database
 from lyra_adapters_server.storage.reservations import all_reservations, find_reservation, give_up
+from lyra_adapters_server.storage.versions import VersionRecord, VersionState
 
 log = structlog.get_logger()
 
@@ -103,6 +105,11 @@ def _mend_versions(layout: Layout, connection: Connection) -> int:
             link_flat(layout, version.adapter, version.number)
             log.info("mended", what="the flat name of a version is made again", version=name)
             count += 1
+    for version in deleted_with_files(layout, connection):
+        deletion.remove_files(layout, version)
+        name = full_name(version.adapter, version.number)
+        log.info("mended", what="the files of a deleted version are removed", version=name)
+        count += 1
     for name in unknown_directories(layout, connection):
         log.warning("unknown_directory", path=name)
     return count
@@ -123,12 +130,17 @@ def _mend_pointers(layout: Layout, connection: Connection) -> int:
     return count
 
 
+def deleted_with_files(layout: Layout, connection: Connection) -> list[VersionRecord]:
+    """The deleted versions whose files are still there."""
+    deleted, _ = store.page_of_versions(connection, scope=EVERYTHING, states=[VersionState.DELETED], limit=-1)
+    return [version for version in deleted if layout.version(version.adapter, version.number).exists()]
+
+
 def unknown_directories(layout: Layout, connection: Connection) -> list[str]:
     """Directories with a version's name that have neither row nor reservation: not made here, so never removed."""
     known = {(record.adapter, record.number) for record in all_reservations(connection)}
-    known |= {
-        (record.adapter, record.number) for record in store.page_of_versions(connection, scope=EVERYTHING, limit=-1)[0]
-    }
+    versions, _ = store.page_of_versions(connection, scope=EVERYTHING, states=list(VersionState), limit=-1)
+    known |= {(record.adapter, record.number) for record in versions}
     return sorted(
         path.name
         for path in layout.home.iterdir()

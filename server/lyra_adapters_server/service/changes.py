@@ -95,6 +95,15 @@ def unknown_job(job_id: str) -> Refusal:
     return Refusal(Kind.NOT_FOUND, "JOB_NOT_FOUND", f"There is no job {job_id[:80]!r}; ListJobs shows those there are.")
 
 
+def forgotten_events(job_id: str) -> Refusal:
+    """Refuses to stream a job whose events were deleted."""
+    return Refusal(
+        Kind.NOT_FOUND,
+        "EVENTS_FORGOTTEN",
+        f"Job {job_id} ended so long ago that its events were deleted (keep_job_days); Status tells how it ended.",
+    )
+
+
 def _asked(request: pb.RollbackRequest | pb.ActivateRequest, findings: Findings) -> pointers.Asked:
     """Who asks and why. Raises Refusal for what was found wrong so far, too."""
     findings.text("reason", request.reason, MAX_REASON)

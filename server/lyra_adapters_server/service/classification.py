@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 from lyra_adapters_server.errors import Kind, Refusal
 from lyra_adapters_server.executors.base import WorkerDied, WorkFailed
 from lyra_adapters_server.jobs.champion import find_champion, version_ref
-from lyra_adapters_server.registry.names import BASE, version_of
-from lyra_adapters_server.registry.pointer import unknown_adapter, unknown_version
+from lyra_adapters_server.registry.names import BASE
+from lyra_adapters_server.registry.pointer import unknown_adapter, whole_version
 from lyra_adapters_server.service.auth.scoping import check_adapter
 from lyra_adapters_server.service.base_models import find_base
 from lyra_adapters_server.service.context import Service
@@ -114,9 +114,7 @@ class Classifier:
             if not request.version:
                 base = find_base(service.bases, service.executor, request.base_model).alias
                 return find_champion(connection, service.layout, adapter, base).ref
-            number = version_of(adapter, request.version)
-            if number is None or store.find_version(connection, adapter, number) is None:
-                raise unknown_version(adapter, request.version)
+            number = whole_version(connection, adapter, request.version).number
             return version_ref(connection, service.layout, adapter, number)
 
         return await service.database.read(read)

@@ -12,7 +12,7 @@ from lyra_adapters_server.errors import Kind, Refusal, Violation, invalid
 from lyra_adapters_server.registry.formats import Format, FormatFiles, StoredFile
 from lyra_adapters_server.registry.names import BASE, full_name, version_of
 from lyra_adapters_server.registry.pieces import Source, archive_source, file_source
-from lyra_adapters_server.registry.pointer import unknown_adapter, unknown_version
+from lyra_adapters_server.registry.pointer import unknown_adapter, unknown_version, whole_version
 from lyra_adapters_server.service.auth.scoping import check_adapter
 from lyra_adapters_server.service.context import Service
 from lyra_adapters_server.service.fields import Findings
@@ -92,10 +92,9 @@ def _version(connection: Connection, request: pb.DownloadRequest) -> VersionReco
             f"The bare base model {what} under {adapter}; there is no adapter to download. Name a version; List shows "
             "those there are.",
         )
-    record = None if number is None else store.find_version(connection, adapter, number)
-    if record is None:
+    if number is None:
         raise unknown_version(adapter, request.version[:80])
-    return record
+    return whole_version(connection, adapter, f"v{number}")
 
 
 async def _sources(

@@ -19,6 +19,7 @@ from lyra_adapters_server import failpoints, logs
 from lyra_adapters_server.config import ConfigError, Settings, load_settings
 from lyra_adapters_server.executors.local import LocalWorker
 from lyra_adapters_server.jobs.log import EventLog
+from lyra_adapters_server.jobs.retention import Keep, Retention
 from lyra_adapters_server.jobs.supervisor import Rules, Supervisor
 from lyra_adapters_server.registry.formats import Formats
 from lyra_adapters_server.registry.layout import Layout
@@ -93,6 +94,7 @@ async def _serve(settings: Settings, gate: Gate, layout: Layout, database: Datab
     event_log = EventLog(database)
     rules = Rules(settings.max_attempts, settings.lease_s, settings.progress_interval_s)
     supervisor = Supervisor(database, event_log, worker, layout, rules, presence.owner)
+    retention = Retention(database, layout, Keep(settings.keep_versions, settings.keep_job_days))
     server = _make_server(settings, gate)
     service = Service(
         database=database,
@@ -122,6 +124,7 @@ async def _serve(settings: Settings, gate: Gate, layout: Layout, database: Datab
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     worker.start()
     supervisor.start()
+    retention.start()
     await server.start()
     await probes.start()
     await _set_health(servicing, health_pb2.HealthCheckResponse.SERVING)
@@ -137,6 +140,7 @@ async def _serve(settings: Settings, gate: Gate, layout: Layout, database: Datab
         log.info("stopping")
         await _set_health(servicing, health_pb2.HealthCheckResponse.NOT_SERVING)
         await server.stop(GRACE_S)
+        await retention.stop()
         await supervisor.stop()
         await worker.stop()
         await probes.stop(None)

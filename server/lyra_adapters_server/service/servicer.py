@@ -15,7 +15,7 @@ from lyra_adapters_server import failpoints
 from lyra_adapters_server.errors import Violation, invalid
 from lyra_adapters_server.jobs import acceptance
 from lyra_adapters_server.registry.names import is_adapter_name
-from lyra_adapters_server.service import changes, feedback, listings
+from lyra_adapters_server.service import changes, deletion, feedback, listings
 from lyra_adapters_server.service.auth.caller import calling
 from lyra_adapters_server.service.auth.scoping import check_adapter, in_scope
 from lyra_adapters_server.service.base_models import find_base
@@ -47,7 +47,7 @@ class AdapterServicer(pb_grpc.AdapterServiceServicer):
     async def Train(self, request: pb.TrainRequest, context: Context) -> AsyncIterator[pb.TrainEvent]:  # noqa: N802
         """Creates a job, then streams its events."""
         job = await self._accept(request)
-        async with contextlib.aclosing(self._follow(job.job_id, 0)) as events:
+        async with contextlib.aclosing(self._follow(job, 0)) as events:
             with storage_trouble(), failpoints.step("acknowledge"):
                 yield await anext(events)
             async for event in events:
@@ -61,7 +61,7 @@ class AdapterServicer(pb_grpc.AdapterServiceServicer):
             raise invalid([Violation("after_sequence", f"is {after}; must be from 0 to {job.last_sequence}")])
         if job.finished and after == job.last_sequence:
             return
-        async with contextlib.aclosing(self._follow(job.job_id, after)) as events:
+        async with contextlib.aclosing(self._follow(job, after)) as events:
             async for event in events:
                 yield event
 
@@ -107,6 +107,18 @@ class AdapterServicer(pb_grpc.AdapterServiceServicer):
         """Recorded reviews, newest first."""
         return await feedback.list_feedback(self._service, request)
 
+    async def DeleteVersion(  # noqa: N802
+        self, request: pb.DeleteVersionRequest, context: Context
+    ) -> pb.DeleteVersionResponse:
+        """Deletes a version's files."""
+        return await deletion.version(self._service, request)
+
+    async def DeleteFeedback(  # noqa: N802
+        self, request: pb.DeleteFeedbackRequest, context: Context
+    ) -> pb.DeleteFeedbackResponse:
+        """Deletes users' texts."""
+        return await deletion.feedback(self._service, request)
+
     async def WatchAdapter(  # noqa: N802
         self, request: pb.WatchAdapterRequest, context: Context
     ) -> AsyncIterator[pb.PointerChange]:
@@ -147,7 +159,12 @@ class AdapterServicer(pb_grpc.AdapterServiceServicer):
         service.supervisor.wake()
         return job
 
-    async def _follow(self, job_id: str, after: int) -> AsyncGenerator[pb.TrainEvent, None]:
+    async def _follow(self, job: JobRecord, after: int) -> AsyncGenerator[pb.TrainEvent, None]:
+        job_id = job.job_id
+        if job.finished and not await self._service.database.read(
+            lambda connection: job_store.events_after(connection, job_id, after, 1)
+        ):
+            raise changes.forgotten_events(job_id)
         following = self._service.log.follow(job_id, after, self._service.heartbeat_s)
         async with contextlib.aclosing(following) as events:
             async for event in events:

@@ -32,15 +32,15 @@ class Database:
     acknowledged survives power loss.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
         # Streams of rows wait here for new ones.
         self.wakers = Wakers()
-        if not path.exists():
+        if not read_only and not path.exists():
             # SQLite gives its WAL and shared-memory files the permissions of the main file.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         self._engine = create_engine(f"sqlite:///{path}", pool_size=8, max_overflow=0)
-        event.listen(self._engine, "connect", _prepare)
+        event.listen(self._engine, "connect", _prepare_reading if read_only else _prepare)
         event.listen(self._engine, "begin", _begin)
         # One writer: transactions queue here instead of failing on SQLite's lock.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="db-write")
@@ -48,19 +48,26 @@ class Database:
 
     def migrate(self) -> None:
         """Brings the schema to the newest version. Raises SchemaTooNew, StorageFailed."""
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        self.is_current()
+        config = _migrations()
         with storage_trouble(), self._engine.connect() as connection:
-            if newer := set(MigrationContext.configure(connection).get_current_heads()) - known:
-                raise SchemaTooNew(
-                    f"{self.path} was written by a newer lyra-adapters (its tables are at {', '.join(newer)}, this "
-                    f"one knows {max(known)} at most). Install that version or a later one, or restore a backup that "
-                    "was made before the upgrade."
-                )
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             connection.commit()
+
+    def is_current(self) -> bool:
+        """Whether the schema is the newest that this program knows. Raises SchemaTooNew, StorageFailed."""
+        script = ScriptDirectory.from_config(_migrations())
+        known = {revision.revision for revision in script.walk_revisions()}
+        with storage_trouble(), self._engine.connect() as connection:
+            heads = set(MigrationContext.configure(connection).get_current_heads())
+        if newer := heads - known:
+            raise SchemaTooNew(
+                f"{self.path} was written by a newer lyra-adapters (its tables are at {', '.join(newer)}, this one "
+                f"knows {max(known)} at most). Install that version or a later one, or restore a backup that was made "
+                "before the upgrade."
+            )
+        return heads == set(script.get_heads())
 
     def write_now(self, work: Callable[[Connection], T], step: str = "") -> T:
         """Runs `work` in one durable transaction on this thread. Raises StorageFailed.
@@ -85,6 +92,18 @@ class Database:
         """As write_now, awaited. Once begun it completes, even if the awaiting call is cancelled."""
         return await asyncio.get_running_loop().run_in_executor(self._writer, self.write_now, work, step)
 
+    async def empty_log(self) -> bool:
+        """Moves the write-ahead log into the database file and cuts it to nothing; False while readers hold it."""
+
+        def empty() -> bool:
+            with storage_trouble(), self._engine.connect() as connection:
+                driver = connection.connection.driver_connection
+                assert driver is not None
+                busy: int = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                return not busy
+
+        return await asyncio.get_running_loop().run_in_executor(self._writer, empty)
+
     async def read(self, work: Callable[[Connection], T]) -> T:
         """As read_now, awaited."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, work)
@@ -101,6 +120,18 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
+def _migrations() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def _prepare_reading(dbapi_connection: Any, _record: Any) -> None:
+    dbapi_connection.isolation_level = None
+    dbapi_connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
+    dbapi_connection.execute("PRAGMA query_only=ON")
+
+
 def _prepare(dbapi_connection: Any, _record: Any) -> None:
     # None: the driver begins no transactions of its own, so that _begin decides.
     dbapi_connection.isolation_level = None
@@ -109,6 +140,8 @@ def _prepare(dbapi_connection: Any, _record: Any) -> None:
         "journal_mode=WAL",
         "synchronous=FULL",
         "foreign_keys=ON",
+        # What is deleted is overwritten: texts of users must be gone from the file too.
+        "secure_delete=ON",
         f"busy_timeout={BUSY_TIMEOUT_S * 1000}",
     ):
         cursor.execute(f"PRAGMA {pragma}")

@@ -116,7 +116,7 @@ def record(connection: Connection, reviews: Sequence[NewReview], now: int, owner
         pairs.add(review.pair)
         revisions.append(_revision(review, state.number, state.revisions, time, now))
     _write(connection, fresh, changed, revisions)
-    _mark_newest(connection, pairs)
+    mark_newest(connection, pairs)
     return outcomes
 
 
@@ -242,7 +242,7 @@ def _write(
         connection.execute(insert(feedback_revisions), revisions)
 
 
-def _mark_newest(connection: Connection, pairs: set[str]) -> None:
+def mark_newest(connection: Connection, pairs: set[str]) -> None:
     """Says anew which review of each pair is the newest."""
     other = feedback.alias("other")
     newer = exists().where(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, distinct, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from lyra_adapters_server.scope import Scope
@@ -204,6 +204,12 @@ def live_jobs(connection: Connection) -> set[str]:
     return set(connection.execute(select(jobs.c.job_id).where(jobs.c.state.in_(LIVE))).scalars())
 
 
+def jobs_from(connection: Connection, name: str) -> list[str]:
+    """The ids of the live jobs that continue from this version (full name)."""
+    mine = and_(jobs.c.state.in_(LIVE), jobs.c.continue_from == name)
+    return list(connection.execute(select(jobs.c.job_id).where(mine)).scalars())
+
+
 def known_domains(connection: Connection, adapter: str) -> set[str]:
     """The domains that this adapter's jobs named, but for those that failed or were cancelled."""
     rows = connection.execute(
@@ -320,6 +326,17 @@ def events_after(connection: Connection, job_id: str, sequence: int, limit: int)
         .limit(limit)
     )
     return [EventRecord(**row._mapping) for row in rows]
+
+
+def forget_ended(connection: Connection, before: int) -> int:
+    """Deletes events and rows of the jobs that ended before a time (microseconds); returns of how many jobs."""
+    ended = select(jobs.c.job_id).where(jobs.c.end_time < before)
+    count = connection.execute(
+        select(func.count(distinct(events.c.job_id))).where(events.c.job_id.in_(ended))
+    ).scalar_one()
+    connection.execute(delete(events).where(events.c.job_id.in_(ended)))
+    connection.execute(delete(job_rows).where(job_rows.c.job_id.in_(ended)))
+    return int(count)
 
 
 def _update_held(connection: Connection, job_id: str, token: int, values: Mapping[str, Any]) -> JobRecord:

@@ -123,6 +123,10 @@ versions = Table(
     Column("files", JSON, nullable=False),
     Column("sha256", String, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
+    # Once its files were deleted; the row stays, so that lineage can be read and the number is not used again.
+    Column("delete_time", BigInteger),
+    Column("delete_actor", String, nullable=False, server_default=""),
+    Column("delete_reason", String, nullable=False, server_default=""),
     Index("ix_versions_task", "task_id"),
 )
 

@@ -7,13 +7,15 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from lyra_adapters_server.errors import Kind, Refusal
 
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 # Conditions of the machine, by the beginning of SQLite's name for them. Every other error is a mistake in a statement.
+DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+DAMAGED = "DATABASE_DAMAGED"
 PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_NOMEM")
 
 
@@ -30,7 +32,7 @@ def storage_trouble() -> Iterator[None]:
     """Turns what a disk or a database raises into StorageFailed, which callers are told as UNAVAILABLE."""
     try:
         yield
-    except (OSError, OperationalError, PoolTimeout) as error:
+    except (OSError, DatabaseError, PoolTimeout) as error:
         refusal = _refusal(error)
         if refusal is None:
             raise
@@ -39,8 +41,10 @@ def storage_trouble() -> Iterator[None]:
 
 def _refusal(error: Exception) -> StorageFailed | None:
     name = ""
-    if isinstance(error, OperationalError):
+    if isinstance(error, DatabaseError):
         name = getattr(error.orig, "sqlite_errorname", "") if isinstance(error.orig, sqlite3.Error) else ""
+        if name.startswith(DAMAGE):
+            return StorageFailed(Kind.UNAVAILABLE, DAMAGED, "The registry's database is damaged. Restore a backup.")
         if name != "SQLITE_FULL" and not name.startswith(PASSING):
             return None
     if name == "SQLITE_FULL" or getattr(error, "errno", None) in FULL_DISK:

@@ -22,6 +22,7 @@ class VersionState(StrEnum):
     ACTIVE = "ACTIVE"
     RETIRED = "RETIRED"
     REJECTED = "REJECTED"
+    DELETED = "DELETED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,9 @@ class VersionRecord:
     files: list[dict[str, Any]]
     sha256: str
     size_bytes: int
+    delete_time: int | None
+    delete_actor: str
+    delete_reason: str
     state: str
 
 
@@ -84,6 +88,7 @@ class ActivationRecord:
 _in_force = exists().where(adapters.c.name == versions.c.adapter, adapters.c.active == versions.c.number)
 _was_in_force = exists().where(activations.c.adapter == versions.c.adapter, activations.c.active == versions.c.number)
 _state = case(
+    (versions.c.delete_time.is_not(None), VersionState.DELETED.value),
     (_in_force, VersionState.ACTIVE.value),
     (_was_in_force, VersionState.RETIRED.value),
     (versions.c.verdict["outcome"].as_string() == "VERDICT_OUTCOME_WORSE", VersionState.REJECTED.value),
@@ -114,14 +119,16 @@ def page_of_versions(
     before: int | None = None,
     limit: int,
 ) -> tuple[list[VersionRecord], int]:
-    """Up to `limit` versions published before order `before`, newest first, and how many match in all."""
+    """Up to `limit` versions published before order `before`, newest first, and how many match in all.
+
+    Without `states`: in any but DELETED.
+    """
     where: list[ColumnElement[bool]] = [within(versions.c.adapter, scope)]
     if adapter:
         where.append(versions.c.adapter == adapter)
     if task_id:
         where.append(versions.c.task_id == task_id)
-    if states:
-        where.append(_state.in_(states))
+    where.append(_state.in_(states) if states else versions.c.delete_time.is_(None))
     total = connection.execute(select(func.count()).select_from(versions).where(*where)).scalar_one()
     if before is not None:
         where.append(versions.c.publish_order < before)
@@ -150,6 +157,15 @@ def insert_version(connection: Connection, values: Mapping[str, Any]) -> None:
     connection.execute(insert(versions).values(publish_order=order, **values))
 
 
+def mark_deleted(connection: Connection, adapter: str, number: int, time: int, actor: str, reason: str) -> None:
+    """Notes that a version's files are to go. It must not be in force."""
+    connection.execute(
+        update(versions)
+        .where(versions.c.adapter == adapter, versions.c.number == number)
+        .values(delete_time=time, delete_actor=actor, delete_reason=reason)
+    )
+
+
 def ensure_adapter(connection: Connection, adapter: str) -> None:
     """Inserts the adapter with nothing in force, unless it is there."""
     connection.execute(
@@ -168,7 +184,8 @@ def all_pointers(connection: Connection, scope: Scope) -> list[PointerRecord]:
 
 
 def _pointers(connection: Connection, *where: ColumnElement[bool]) -> list[PointerRecord]:
-    count = select(func.count()).where(versions.c.adapter == adapters.c.name).scalar_subquery()
+    there = (versions.c.adapter == adapters.c.name) & versions.c.delete_time.is_(None)
+    count = select(func.count()).select_from(versions).where(there).scalar_subquery()
     rows = connection.execute(
         select(
             adapters.c.name.label("adapter"),

@@ -12,7 +12,10 @@ from lyra_adapters.testing import training_script
 from lyra_adapters.v1 import adapter_service_pb2 as pb
 
 # Results that the client composes itself.
-OURS = {"TrainEvent", "Page", "PointerMove", "Unknown", "Classifications", "FeedbackReceipt"}
+OURS = {
+    *("TrainEvent", "Page", "PointerMove", "Unknown", "Classifications", "FeedbackReceipt"),
+    *("DeletedFeedback", "DeletedVersion"),
+}
 
 
 def named(base: type) -> list[type]:

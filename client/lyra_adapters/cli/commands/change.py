@@ -1,4 +1,4 @@
-"""`rollback`, `activate` and `cancel`: what changes something."""
+"""`rollback`, `activate`, `cancel` and `delete`: what changes something."""
 
 from __future__ import annotations
 
@@ -85,6 +85,24 @@ def cancel(
         output.say(f"Job {job.job_id}: {job.state}{', being cancelled' if job.end_time is None else ''}")
 
 
+def delete(
+    context: Context,
+    adapter: Annotated[str, typer.Argument(help="The adapter.")],
+    version: Annotated[str, typer.Argument(help="The version, v3.")],
+    reason: Reason = "",
+    actor: Actor = None,
+) -> None:
+    """Delete the files of a version that is not in force; its scores and lineage stay."""
+    with context.client() as client:
+        deleted = client.delete_version(adapter, version, reason=reason, actor=whoami(actor))
+    if context.json:
+        output.emit_json(deleted.to_dict())
+    elif deleted.changed:
+        output.say(f"{deleted.version.name}: deleted, {output.size(deleted.version.size_bytes)} freed")
+    else:
+        output.say(f"{deleted.version.name}: had been deleted already; nothing changed")
+
+
 def _moved(context: Context, move: PointerMove) -> None:
     change = move.change
     if context.json:
@@ -97,5 +115,5 @@ def _moved(context: Context, move: PointerMove) -> None:
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this file."""
-    for function in (rollback, activate, cancel):
+    for function in (rollback, activate, cancel, delete):
         app.command()(command(function))

@@ -1,4 +1,4 @@
-"""`feedback add|import|export|stats`: reviews on their way to and from the server."""
+"""`feedback add|import|export|stats|delete`: reviews on their way to and from the server."""
 
 from __future__ import annotations
 
@@ -246,6 +246,24 @@ def _is_since(found: Found, oldest: datetime) -> bool:
     return found.review.review_time is None or found.review.review_time >= oldest
 
 
+def delete(
+    context: Context,
+    task_id: Annotated[list[str] | None, typer.Option(help="Everything of this task; repeatable.")] = None,
+    sample_id: Annotated[
+        list[str] | None, typer.Option("--id", help="The review or row with this id; repeatable.")
+    ] = None,
+) -> None:
+    """Delete users' texts for good: reviews with their history, and the copies kept with finished jobs."""
+    if not task_id and not sample_id:
+        raise typer.BadParameter("Give --task-id or --id: whose texts to delete.")
+    with context.client() as client:
+        deleted = client.delete_feedback(task_ids=task_id or (), sample_ids=sample_id or ())
+    if context.json:
+        output.emit_json(deleted.to_dict())
+    else:
+        output.say(f"{deleted.reviews:,} reviews and {deleted.job_rows:,} rows of jobs deleted")
+
+
 def _time(option: str, text: str | None) -> datetime | None:
     if text is None:
         return None
@@ -301,7 +319,7 @@ def _show(summary: FeedbackSummary) -> None:
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this file."""
-    group = typer.Typer(no_args_is_help=True, help="Record, import, export and count reviewed predictions.")
-    for name, function in (("add", add), ("import", import_), ("export", export), ("stats", stats)):
+    group = typer.Typer(no_args_is_help=True, help="Record, import, export, count and delete reviewed predictions.")
+    for name, function in (("add", add), ("import", import_), ("export", export), ("stats", stats), ("delete", delete)):
         group.command(name)(command(function))
     app.add_typer(group, name="feedback")

@@ -20,6 +20,8 @@ ROLES: dict[str, Role] = {
     "RecordFeedback": Role.TRAIN,
     "Activate": Role.OPERATE,
     "Rollback": Role.OPERATE,
+    "DeleteVersion": Role.OPERATE,
+    "DeleteFeedback": Role.OPERATE,
 }
 
 # The contract is no secret, but a stranger need not learn which server this is.

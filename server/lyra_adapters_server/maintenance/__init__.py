@@ -1,0 +1,1 @@
+"""What operators do with a registry itself: examine and mend it, back it up, restore it. No gRPC, no torch."""
