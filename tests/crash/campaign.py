@@ -1,0 +1,293 @@
+"""Kills servers and trainers, at every failpoint and at random, while callers use them; checks every promise each time.
+
+    python tests/crash/campaign.py --kills 300
+
+prints a table of what was killed and checked. `make test` runs the short form of it, `make test-crash` the long one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TESTS = Path(__file__).parent.parent
+sys.path[:0] = [str(Path(__file__).parent), str(TESTS)]
+
+from callers import Callers, Line  # noqa: E402 - after the path is set, for a run as a script
+from journal import Journal  # noqa: E402
+from lyra_adapters_server.failpoints import LOG_VARIABLE, NAMES, VARIABLE  # noqa: E402
+from promises import Checker  # noqa: E402
+from server_process import ServerProcess  # noqa: E402
+from tiny_base import make_tiny_base  # noqa: E402
+
+# Jobs of a second, many of them; and jobs long enough to be killed in the middle.
+QUICK = ("quick", 60, 1)
+LONG = ("long", 90, 12)
+IN_WORKER = ("checkpoint.", "adapter.")
+# Points that the end of a training reaches; once a directory has its name, they are reached without one.
+PUBLISHING = ("publish.", "event.", "link.flat.")
+FLAGS = ("--lease-s", "2", "--max-attempts", "100", "--progress-interval-s", "0", "--heartbeat-s", "5")
+# How long to wait until a point is reached.
+REACH_S = 40.0
+
+
+@dataclass
+class Campaign:
+    """A home, its server, its callers, and what was done to them."""
+
+    directory: Path
+    seed: int = 0
+    kills: Counter[str] = field(default_factory=Counter)
+    missed: list[str] = field(default_factory=list)
+    server: ServerProcess | None = None
+
+    def __post_init__(self) -> None:
+        self.home = self.directory / "home"
+        self.base = make_tiny_base(self.directory / "tiny")
+        self.random = random.Random(self.seed)
+        self.journal = Journal()
+        self.line = Line()
+        self.callers = Callers(self.line, self.journal)
+        self.checker = Checker(self.home, self.journal)
+
+    def start(self, points: str = "") -> bool:
+        """Starts the server with these points armed; False if it died before it served."""
+        log = self.directory / "points.log"
+        environment = {VARIABLE: points, LOG_VARIABLE: str(log)} if points else {}
+        log.unlink(missing_ok=True)
+        self.server = ServerProcess(
+            self.home,
+            f"tiny={self.base}",
+            self.directory / "cache",
+            *FLAGS,
+            environment=environment,
+            wait=False,
+        )
+        try:
+            self.server.wait_serving()
+        except AssertionError:
+            if self.server.process.poll() != -signal.SIGKILL:
+                raise
+            return False
+        self.line.move(self.server.address)
+        return True
+
+    def reap(self) -> None:
+        """Clears up after a death of the server: its trainer dies with it, as in a power cut."""
+        assert self.server
+        self.line.move("")
+        for started in self.server.logged("worker_started"):
+            try:
+                os.kill(int(started["pid"]), signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self.server.stop(signal.SIGKILL)
+        self.server = None
+
+    def kill_at(self, *points: str) -> None:
+        """Starts the server armed, makes callers reach the points, and checks after the next, unarmed look.
+
+        Points of the trainer kill the trainer alone; the last point may be one of the server.
+        """
+        served = self.start(";".join(f"{point}=kill" for point in points))
+        assert self.server
+        if served:
+            self._provoke(points)
+        log = self.directory / "points.log"
+        deadline = time.monotonic() + REACH_S
+        while time.monotonic() < deadline and self.server.process.poll() is None:
+            reached = log.read_text().split() if log.exists() else []
+            if set(points) <= set(reached):
+                break
+            time.sleep(0.02)
+        if any(not point.startswith(IN_WORKER) for point in points):
+            # The signal is on its way.
+            time.sleep(0.1)
+        reached = log.read_text().split() if log.exists() else []
+        for point in points:
+            if point in reached:
+                self.kills[point] += 1
+            else:
+                self.missed.append(point)
+        died = self.server.process.poll() is not None
+        self.reap()
+        if not died:
+            self.kills["server, anywhere"] += 1
+        self.look()
+
+    def kill_at_random(self, who: str) -> None:
+        """Kills server or trainer at any moment."""
+        if self.server is None:
+            self.start()
+        assert self.server
+        if who == "server":
+            time.sleep(self.random.uniform(0.0, 4.0))
+            self.server.process.send_signal(signal.SIGKILL)
+            self.server.process.wait()
+            self.reap()
+            self.look()
+        else:
+            self.server.wait_for_log("base_loaded")
+            time.sleep(self.random.uniform(0.0, 1.0))
+            os.kill(self.server.worker_pid(), signal.SIGKILL)
+            count = len(self.server.logged("worker_died"))
+            self.server.wait_for_log("worker_died", count + 1)
+        self.kills[f"{who}, at random"] += 1
+
+    def look(self) -> None:
+        """Lets start-up mend, then checks every promise."""
+        mended = self.directory / "mend.py"
+        if not mended.exists():
+            mended.write_text(MEND)
+        import subprocess
+
+        subprocess.run([sys.executable, str(mended), str(self.home)], check=True, capture_output=True, timeout=60)
+        self.checker.check()
+
+    def finish(self) -> None:
+        """Lets everything end in peace and checks for the last time."""
+        if self.server is None:
+            self.start()
+        assert self.server
+        if not self.callers.wait(180):
+            self.checker.violations.append("callers still wait")
+        self.callers.end()
+        assert self.server.stop() == 0
+        self.server = None
+        self.look()
+        self.checker.check(over=True)
+
+    def table(self) -> str:
+        """What was done and found."""
+        named = sum(count for name, count in self.kills.items() if name in NAMES)
+        lines = [
+            ("kills", self.kills.total()),
+            ("  at failpoints", f"{named} (at {sum(name in NAMES for name in self.kills)} of {len(NAMES)} points)"),
+            *((f"  {name}", count) for name, count in sorted(self.kills.items()) if name not in NAMES),
+            *(
+                (name if name != "times" else "looks at everything", n)
+                for name, n in sorted(self.checker.checked.items())
+            ),
+            ("points not reached", ", ".join(self.missed) or 0),
+            ("violations", len(self.checker.violations)),
+        ]
+        width = max(len(name) for name, _ in lines)
+        table = [f"| {name:<{width}} | {value} |" for name, value in lines]
+        return "\n".join([f"| {'what':<{width}} | count |", f"|{'-' * (width + 2)}|---|", *table])
+
+    def _provoke(self, points: tuple[str, ...]) -> None:
+        """Lets callers do what reaches the points."""
+        wanted: dict[str, Callable[[], object]] = {
+            "accept": lambda: self.callers.train(*QUICK, twice=True),
+            "acknowledge": lambda: self.callers.train(*QUICK),
+            "cancel": self._cancel,
+            "feedback": self.callers.record,
+            "rollback": self._move,
+            "activate": self._move,
+            "link": self._move,
+            "fsync": self._move,
+        }
+        for start in {point.partition(".")[0] for point in points}:
+            if start in wanted:
+                wanted[start]()
+        if any(point.startswith((*IN_WORKER, *PUBLISHING, "lease.")) for point in points):
+            self._stock()
+
+    def _move(self) -> None:
+        number = self.random.choice((1, 2))
+        self.callers.activate("quick", f"v{number}")
+        self.callers.activate("quick", f"v{3 - number}")
+        self.callers.rollback("quick")
+
+    def _cancel(self) -> None:
+        waiting = [job for job in self.journal.jobs.values() if job not in self.journal.closed]
+        if waiting:
+            self.callers.cancel(waiting[-1])
+
+    def _stock(self) -> None:
+        waiting = len(self.journal.jobs) - len(self.journal.closed)
+        for _ in range(max(0, 2 - waiting)):
+            self.callers.train(*(LONG if self.random.random() < 0.3 else QUICK))
+
+
+MEND = """
+import sys
+from pathlib import Path
+from lyra_adapters_server import logs
+from lyra_adapters_server.registry.layout import Layout
+from lyra_adapters_server.registry.repair import repair
+from lyra_adapters_server.storage.database import Database
+logs.configure("json", "info")
+layout = Layout(Path(sys.argv[1]))
+layout.prepare()
+database = Database(layout.database)
+database.migrate()
+repair(layout, database)
+database.close()
+"""
+
+
+def prepare(campaign: Campaign) -> None:
+    """Trains undisturbed what later runs are compared with, and puts several versions in force."""
+    campaign.start()
+    assert campaign.server
+    campaign.server.wait_ready()
+    for what in (QUICK, QUICK, LONG):
+        campaign.callers.train(*what)
+    assert campaign.callers.wait(90), "the undisturbed jobs did not end"
+    campaign.checker.check()
+    for what in (QUICK, QUICK, QUICK):
+        campaign.callers.train(*what)
+    campaign.server.process.send_signal(signal.SIGKILL)
+    campaign.server.process.wait()
+    campaign.kills["server, at random"] += 1
+    campaign.reap()
+    campaign.look()
+
+
+def run(campaign: Campaign, kills: int) -> None:
+    """Goes through every point of the server, of the trainer and at random, again and again."""
+    names = [name for name in NAMES if not name.startswith(IN_WORKER)]
+    trainers = [name for name in NAMES if name.startswith(IN_WORKER)]
+    while campaign.kills.total() < kills:
+        points = list(names)
+        campaign.random.shuffle(points)
+        campaign.kill_at(*trainers)
+        for number, point in enumerate(points):
+            if campaign.kills.total() >= kills:
+                return
+            campaign.kill_at(point)
+            if number % 4 == 0:
+                campaign.kill_at_random(campaign.random.choice(("server", "worker")))
+
+
+def main() -> int:
+    """Runs the long form; returns 1 if a promise was broken."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as directory:
+        campaign = Campaign(Path(directory), options.seed)
+        prepare(campaign)
+        run(campaign, options.kills)
+        campaign.finish()
+    print(campaign.table())
+    for violation in campaign.checker.violations:
+        print("VIOLATION:", violation)
+    print(f"{time.monotonic() - begun:.0f} s")
+    return 1 if campaign.checker.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
