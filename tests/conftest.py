@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from quick_server import COMMAND as QUICK
 from server_process import ServerProcess
 from tiny_base import make_tiny_base
 
@@ -33,6 +34,21 @@ def start_server(tmp_path: Path, tiny_base: Path) -> Iterator[Callable[..., Serv
         server = ServerProcess(
             home or tmp_path / "home", base or f"tiny={tiny_base}", tmp_path / "cache", *flags, **options
         )
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def quick_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """Starts servers that only pretend to train (quick_server.py), on the test's own home; ends them afterwards."""
+    started: list[ServerProcess] = []
+
+    def start(*flags: str, home: Path | None = None) -> ServerProcess:
+        server = ServerProcess(home or tmp_path / "home", "none", tmp_path / "cache", *flags, command=QUICK)
         started.append(server)
         return server
 

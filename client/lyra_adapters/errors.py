@@ -250,6 +250,10 @@ def from_call(error: Any) -> AdapterError:
             help_ = error_details_pb2.Help()
             detail.Unpack(help_)
             links = [link.url for link in help_.links]
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and not reason and "larger than max" in message:
+        # What gRPC itself says, of a request on either side, knows nothing of this project.
+        reason = "MESSAGE_TOO_LARGE"
+        message += ". Send fewer or shorter rows in one call; the server's limit is its setting max_message_mib."
     kind = BY_REASON.get(reason) or BY_CODE.get(code, AdapterError)
     return kind(
         message,

@@ -42,7 +42,8 @@ class ReconnectPolicy:
         maximum: Longest wait in seconds. Default 15.
         jitter: Share of each wait that is left to chance, 0 to 1, so that many clients don't come back at once.
             Default 0.5.
-        connect_within: Seconds to keep trying a server that has not been reached at all. Default 30.
+        connect_within: Seconds to keep trying a server that has not been reached at all, or is full
+            (RESOURCE_EXHAUSTED) and has not taken the call. Default 30.
         give_up_after: Seconds without contact after which the error is raised. Default 600; 0 never reconnects.
         unclear_tries: Tries in a row after errors that may be faults (INTERNAL, UNKNOWN, CANCELLED). Default 3.
     """
@@ -142,6 +143,8 @@ class StreamPlan(ABC, Generic[T]):
             raise error
         # A server that explains itself has been reached, even if it had no event to send.
         known = self._reached or bool(error.reason)
+        # A server that is full and has not taken the call is the caller's to wait for: it may take long.
+        known = known and (self._reached or error.code is not grpc.StatusCode.RESOURCE_EXHAUSTED)
         patience = min(self.policy.give_up_after, self.policy.give_up_after if known else self.policy.connect_within)
         if now - self._contact >= patience:
             raise error

@@ -86,6 +86,11 @@ class Settings(BaseSettings):
         description="A second address, HOST:PORT, that serves gRPC health and nothing else; empty: none. It may be "
         "beyond loopback, so that an orchestrator's probes reach it.",
     )
+    metrics_listen: str = Field(
+        "",
+        description="An address, HOST:PORT, that serves metrics to Prometheus at /metrics over HTTP; empty: none. It "
+        "may be beyond loopback: metrics hold counts and times, no names of adapters, no callers and no texts.",
+    )
     home: Path = Field(
         Path("~/.lyra/adapters"),
         description="Where versions and the registry are kept. One place a user, so that client tools find them.",
@@ -187,6 +192,32 @@ class Settings(BaseSettings):
         gt=0.0,
         le=600.0,
         description="Longest wait of a Classify call for the model; then it is told to try again.",
+    )
+    max_queued_jobs: int = Field(
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="Most jobs that may wait in all; a further Train is refused and creates nothing. Each waiting job "
+        "keeps its rows on disk, and a queue this long takes days.",
+    )
+    max_queued_jobs_per_principal: int = Field(
+        200,
+        ge=1,
+        le=1_000_000,
+        description="Most jobs of one caller that may wait, so that one caller can't fill the queue.",
+    )
+    max_streams: int = Field(
+        4000,
+        ge=1,
+        le=100_000,
+        description="Most streams that may be open in all; a further one is refused before it does anything. One takes "
+        "about 100 KiB of the server's memory.",
+    )
+    max_streams_per_principal: int = Field(
+        2000,
+        ge=1,
+        le=100_000,
+        description="Most streams that one caller may have open, so that one caller can't take them all.",
     )
     max_message_mib: int = Field(
         20,

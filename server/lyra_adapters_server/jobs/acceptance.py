@@ -14,6 +14,7 @@ from lyra_adapters_server.feedback.due import Trigger, check_any, check_due
 from lyra_adapters_server.feedback.merge import Merged, merge
 from lyra_adapters_server.feedback.selection import MAX_SAMPLE_BYTES, MAX_SAMPLES, FeedbackSource, select_feedback
 from lyra_adapters_server.feedback.split import clusters, split
+from lyra_adapters_server.jobs.limits import QueueLimits, check_queue
 from lyra_adapters_server.registry.names import parse_full_name
 from lyra_adapters_server.registry.pointer import whole_version
 from lyra_adapters_server.storage import jobs as store
@@ -69,21 +70,22 @@ def unknown_parent(name: str) -> Refusal:
     )
 
 
-async def accept(database: Database, new: NewJob) -> tuple[JobRecord, bool]:
+async def accept(database: Database, new: NewJob, limits: QueueLimits) -> tuple[JobRecord, bool]:
     """Stores the job, or finds the one that the same request created before; True if it is new. Raises Refusal."""
     sent = None
     if not isinstance(new.samples, FeedbackSource):
         # Before the transaction, so that it stays short, and on a thread, so that other calls are answered meanwhile.
         sent = await asyncio.to_thread(merge, new.samples, keep_newest=new.keep_newest)
-    return await database.write(lambda connection: _store(connection, new, sent), "accept")
+    return await database.write(lambda connection: _store(connection, new, sent, limits), "accept")
 
 
-def _store(connection: Connection, new: NewJob, sent: Merged | None) -> tuple[JobRecord, bool]:
+def _store(connection: Connection, new: NewJob, sent: Merged | None, limits: QueueLimits) -> tuple[JobRecord, bool]:
     if new.request_id is not None:
         earlier = store.find_request(connection, new.principal, new.request_id)
         if earlier is not None:
             return same_request(earlier, new.request_digest), False
-    # Only now: a retry gets the job of the first call, whatever was recorded since.
+    # Only now: a retry gets the job of the first call, however full the queue is and whatever was recorded since.
+    check_queue(connection, new.principal, limits)
     merged, left_out = (sent, 0) if sent else _recorded(connection, new)
     new_domain = bool(new.domain) and new.domain not in store.known_domains(connection, new.adapter)
     check_due(merged.samples, new.trigger, new_domain=new_domain)

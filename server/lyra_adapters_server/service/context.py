@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lyra_adapters_server.executors.base import Executor
+from lyra_adapters_server.jobs.limits import QueueLimits
 from lyra_adapters_server.jobs.log import EventLog
 from lyra_adapters_server.jobs.supervisor import Supervisor
 from lyra_adapters_server.registry.formats import Formats
 from lyra_adapters_server.registry.layout import Layout
+from lyra_adapters_server.service.metrics import Metrics
 from lyra_adapters_server.storage.database import Database
 from lyra_adapters_server.trainer.spec import BaseModelConfig
 
@@ -37,5 +39,7 @@ class Service:
     bases: tuple[BaseModelConfig, ...]
     heartbeat_s: float
     classify_limits: ClassifyLimits
+    queue_limits: QueueLimits
+    metrics: Metrics
     start_time: int
     version: str

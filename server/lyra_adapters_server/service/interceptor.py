@@ -17,7 +17,10 @@ from lyra_adapters_server.service.auth.audit import Audit
 from lyra_adapters_server.service.auth.caller import Caller
 from lyra_adapters_server.service.auth.gate import Gate
 from lyra_adapters_server.service.auth.roles import FREE
+from lyra_adapters_server.service.decoding import undecodable
 from lyra_adapters_server.service.errors import rich_status
+from lyra_adapters_server.service.metrics import Metrics
+from lyra_adapters_server.service.streams import StreamGate
 
 log = structlog.get_logger()
 
@@ -27,8 +30,10 @@ PREFIX = "/lyra_adapters."
 class RpcInterceptor(grpc.aio.ServerInterceptor):
     """Wraps handlers: this service's whole, others' behind the gate, and health not at all."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, streams: StreamGate, metrics: Metrics) -> None:
         self._gate = gate
+        self._streams = streams
+        self._metrics = metrics
 
     async def intercept_service(
         self,
@@ -41,21 +46,22 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or method in FREE:
             return handler
         if not method.startswith(PREFIX):
-            return _guarded(method, handler, self._gate)
+            return _guarded(method, handler, self._gate, self._metrics)
         # No deserializer: the wrapper gets the bytes, and reads them once the caller is admitted. (grpc.aio answers
         # UNKNOWN when a deserializer raises.)
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                _stream(method, handler, self._gate), response_serializer=handler.response_serializer
+                _stream(method, handler, self._gate, self._streams, self._metrics),
+                response_serializer=handler.response_serializer,
             )
         return grpc.unary_unary_rpc_method_handler(
-            _unary(method, handler, self._gate), response_serializer=handler.response_serializer
+            _unary(method, handler, self._gate, self._metrics), response_serializer=handler.response_serializer
         )
 
 
-def _unary(method: str, handler: Any, gate: Gate) -> Callable[[bytes, Any], Awaitable[Any]]:
+def _unary(method: str, handler: Any, gate: Gate, metrics: Metrics) -> Callable[[bytes, Any], Awaitable[Any]]:
     async def call(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        line = _Line(method, context)
+        line = _Line(method, context, metrics)
         try:
             line.enter(gate)
             request = line.read(handler, data)
@@ -71,19 +77,22 @@ def _unary(method: str, handler: Any, gate: Gate) -> Callable[[bytes, Any], Awai
     return call
 
 
-def _stream(method: str, handler: Any, gate: Gate) -> Callable[[bytes, Any], AsyncIterator[Any]]:
+def _stream(
+    method: str, handler: Any, gate: Gate, streams: StreamGate, metrics: Metrics
+) -> Callable[[bytes, Any], AsyncIterator[Any]]:
     async def call(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-        line = _Line(method, context)
+        line = _Line(method, context, metrics)
         try:
             caller = line.enter(gate)
-            request = line.read(handler, data)
-            async for response in handler.unary_stream(request, context):
-                gate.check_still(caller)
-                if not line.sent:
-                    # Now, not when the stream ends, which may be long after what the caller asked for was done.
-                    line.answered(response)
-                line.sent += 1
-                yield response
+            with streams.opened(caller.principal, line.method):
+                request = line.read(handler, data)
+                async for response in handler.unary_stream(request, context):
+                    gate.check_still(caller)
+                    if not line.sent:
+                        # Now, not when the stream ends, which may be long after what the caller asked for was done.
+                        line.answered(response)
+                    line.sent += 1
+                    yield response
             line.code = "OK"
         except Exception as error:
             await line.abort(error)
@@ -93,11 +102,11 @@ def _stream(method: str, handler: Any, gate: Gate) -> Callable[[bytes, Any], Asy
     return call
 
 
-def _guarded(method: str, handler: Any, gate: Gate) -> Any:
+def _guarded(method: str, handler: Any, gate: Gate, metrics: Metrics) -> Any:
     """A handler of another service (reflection) behind the gate; all of them stream both ways."""
 
     async def call(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-        line = _Line(method, context)
+        line = _Line(method, context, metrics)
         try:
             line.enter(gate)
             async for response in handler.stream_stream(requests, context):
@@ -114,23 +123,23 @@ def _decode(handler: Any, data: bytes) -> Any:
     try:
         return handler.request_deserializer(data)
     except DecodeError:
-        raise Refusal(
-            Kind.INVALID_ARGUMENT, "UNDECODABLE_REQUEST", "The bytes sent are not this method's request message."
-        ) from None
+        raise undecodable() from None
 
 
 class _Line:
     """The log line of one call. Holds no field of the request that could be a text."""
 
-    def __init__(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    def __init__(self, method: str, context: grpc.aio.ServicerContext[Any, Any], metrics: Metrics) -> None:
         structlog.contextvars.clear_contextvars()
         self._full_method = method
-        self._method = method.rpartition("/")[2]
+        self.method = method.rpartition("/")[2]
         self._context = context
+        self._metrics = metrics
+        self._timed = False
         # Asked for now: where the caller left, the line is written after gRPC has freed the call, and to ask a freed
         # call for its peer ends the process.
         self._peer = context.peer()
-        self._audit = Audit(self._method, self._peer)
+        self._audit = Audit(self.method, self._peer)
         self._principal: str | None = None
         self._begun = time.perf_counter()
         # What it stays if the caller goes away.
@@ -154,22 +163,31 @@ class _Line:
 
     def answered(self, response: Any) -> None:
         """Notes what was done, which is known from the first answer."""
+        self._time()
         self._audit.note(response)
         self._audit.write("OK")
+
+    def _time(self) -> None:
+        """Notes how long the answer took; of a stream: the first one."""
+        if not self._timed:
+            self._timed = True
+            self._metrics.call_seconds.labels(self.method).observe(time.perf_counter() - self._begun)
 
     async def abort(self, error: Exception) -> None:
         """Ends the call with the status that the error maps to."""
         if isinstance(error, grpc.aio.AbortError):
             raise error
         if not isinstance(error, Refusal):
-            log.error("rpc_broke", method=self._method, **without_text(error))
+            log.error("rpc_broke", method=self.method, **without_text(error))
             error = Refusal(Kind.INTERNAL, "INTERNAL", "The server met an unexpected error; its log has the details.")
         self.code, self.reason = str(error.kind), error.reason
+        self._time()
         self._audit.write(self.code, self.reason)
         await self._context.abort_with_status(rpc_status.to_status(rich_status(error)))
 
     def write(self) -> None:
-        """Writes the line."""
+        """Writes the line, and counts the call."""
+        self._metrics.call_ended(self.method, self.code, self.reason)
         self._audit.write(self.code, self.reason)
         extra: dict[str, Any] = {"principal": self._principal} if self._principal else {}
         if self.reason:
@@ -178,7 +196,7 @@ class _Line:
             extra["sent"] = self.sent
         log.info(
             "rpc",
-            method=self._method,
+            method=self.method,
             code=self.code,
             ms=round((time.perf_counter() - self._begun) * 1000, 1),
             peer=self._peer,

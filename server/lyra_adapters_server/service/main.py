@@ -17,7 +17,7 @@ from lyra_adapters.v1 import adapter_service_pb2_grpc as pb_grpc
 
 from lyra_adapters_server import failpoints, logs
 from lyra_adapters_server.config import ConfigError, Settings, load_settings
-from lyra_adapters_server.executors.local import LocalWorker
+from lyra_adapters_server.jobs.limits import QueueLimits
 from lyra_adapters_server.jobs.log import EventLog
 from lyra_adapters_server.jobs.retention import Keep, Retention
 from lyra_adapters_server.jobs.supervisor import Rules, Supervisor
@@ -31,9 +31,15 @@ from lyra_adapters_server.service.auth.gate import Gate
 from lyra_adapters_server.service.auth.tls import TlsError, TlsFiles, TlsKeeper
 from lyra_adapters_server.service.auth.tokens import TokensFileError
 from lyra_adapters_server.service.context import ClassifyLimits, Service
-from lyra_adapters_server.service.interceptor import RpcInterceptor
+from lyra_adapters_server.service.decoding import DecodingInterceptor
+from lyra_adapters_server.service.interceptor import PREFIX, RpcInterceptor
+from lyra_adapters_server.service.measured_worker import MeasuredWorker
+from lyra_adapters_server.service.metrics import Metrics
+from lyra_adapters_server.service.metrics_server import MetricsServer
 from lyra_adapters_server.service.reflection import serve_reflection
 from lyra_adapters_server.service.servicer import AdapterServicer
+from lyra_adapters_server.service.stored_metrics import StoredMetrics
+from lyra_adapters_server.service.streams import StreamGate, StreamLimits
 from lyra_adapters_server.storage.database import Database, now_us
 from lyra_adapters_server.storage.trouble import SchemaTooNew, StorageFailed
 from lyra_adapters_server.trainer.spec import WorkerConfig
@@ -78,7 +84,9 @@ async def serve(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, gate: Gate, layout: Layout, database: Database, presence: Presence) -> None:
-    worker = LocalWorker(
+    metrics = Metrics()
+    worker = MeasuredWorker(
+        metrics,
         WorkerConfig(
             bases=settings.bases,
             device=settings.device,
@@ -89,13 +97,13 @@ async def _serve(settings: Settings, gate: Gate, layout: Layout, database: Datab
             cache_dir=str(settings.cache_dir),
             log_format=settings.log_format,
             log_level=settings.log_level,
-        )
+        ),
     )
     event_log = EventLog(database)
     rules = Rules(settings.max_attempts, settings.lease_s, settings.progress_interval_s)
     supervisor = Supervisor(database, event_log, worker, layout, rules, presence.owner)
     retention = Retention(database, layout, Keep(settings.keep_versions, settings.keep_job_days))
-    server = _make_server(settings, gate)
+    server = _make_server(settings, gate, metrics)
     service = Service(
         database=database,
         layout=layout,
@@ -106,6 +114,8 @@ async def _serve(settings: Settings, gate: Gate, layout: Layout, database: Datab
         bases=settings.bases,
         heartbeat_s=settings.heartbeat_s,
         classify_limits=ClassifyLimits(settings.classify_waiting, settings.classify_wait_s),
+        queue_limits=QueueLimits(settings.max_queued_jobs, settings.max_queued_jobs_per_principal),
+        metrics=metrics,
         start_time=now_us(),
         version=importlib.metadata.version("lyra-adapters"),
     )
@@ -115,9 +125,11 @@ async def _serve(settings: Settings, gate: Gate, layout: Layout, database: Datab
     if settings.reflection:
         serve_reflection(server, (SERVICE_NAME, health.SERVICE_NAME))
     port = _bind(server, settings)
-    probes = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    probes = grpc.aio.server(interceptors=[DecodingInterceptor(PREFIX)], options=[("grpc.so_reuseport", 0)])
     health_pb2_grpc.add_HealthServicer_to_server(servicing, probes)
     probe_port = _bind_probes(probes, settings.health_listen)
+    metrics.registry.register(StoredMetrics(database, lambda: worker.pid))
+    exposition = _serve_metrics(metrics, settings.metrics_listen)
 
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -134,6 +146,8 @@ async def _serve(settings: Settings, gate: Gate, layout: Layout, database: Datab
         log.warning("insecure", message="listening beyond loopback as told: see that strangers are kept out")
     if probe_port:
         log.info("serving_health", address=f"{settings.health_listen.rpartition(':')[0]}:{probe_port}")
+    if exposition:
+        log.info("serving_metrics", address=f"{settings.metrics_listen.rpartition(':')[0]}:{exposition.port}")
     try:
         await stop.wait()
     finally:
@@ -144,14 +158,17 @@ async def _serve(settings: Settings, gate: Gate, layout: Layout, database: Datab
         await supervisor.stop()
         await worker.stop()
         await probes.stop(None)
+        if exposition:
+            await asyncio.to_thread(exposition.close)
         database.close()
         log.info("stopped")
 
 
-def _make_server(settings: Settings, gate: Gate) -> grpc.aio.Server:
+def _make_server(settings: Settings, gate: Gate, metrics: Metrics) -> grpc.aio.Server:
+    streams = StreamGate(StreamLimits(settings.max_streams, settings.max_streams_per_principal), metrics)
     size = settings.max_message_mib * 1024 * 1024
     return grpc.aio.server(
-        interceptors=[RpcInterceptor(gate)],
+        interceptors=[RpcInterceptor(gate, streams, metrics), DecodingInterceptor(PREFIX)],
         options=[
             ("grpc.max_receive_message_length", size),
             ("grpc.max_send_message_length", size),
@@ -162,6 +179,8 @@ def _make_server(settings: Settings, gate: Gate) -> grpc.aio.Server:
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),
+            # Pings go on while a reader takes nothing; the default stops after two.
+            ("grpc.http2.max_pings_without_data", 0),
         ],
     )
 
@@ -175,6 +194,17 @@ def _bind_probes(probes: grpc.aio.Server, address: str) -> int:
         return int(probes.add_insecure_port(address))
     except RuntimeError:
         raise ConfigError(f"health_listen: can't listen on {address}; is another server running there?") from None
+
+
+def _serve_metrics(metrics: Metrics, address: str) -> MetricsServer | None:
+    """Serves the metrics at an address; None for an empty one. Raises ConfigError."""
+    if not address:
+        return None
+    host = split_address("metrics_listen", address)
+    try:
+        return MetricsServer(metrics.registry, host.strip("[]"), int(address.rpartition(":")[2]))
+    except OSError as error:
+        raise ConfigError(f"metrics_listen: can't listen on {address}: {error.strerror or error}") from None
 
 
 async def _set_health(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
@@ -21,14 +22,13 @@ from lyra_adapters_server.service.auth.scoping import check_adapter, in_scope
 from lyra_adapters_server.service.base_models import find_base
 from lyra_adapters_server.service.classification import Classifier
 from lyra_adapters_server.service.context import Service
-from lyra_adapters_server.service.convert import event_message, heartbeat
 from lyra_adapters_server.service.downloading import download
+from lyra_adapters_server.service.event_streams import EventStreams
 from lyra_adapters_server.service.fields import content_digest
 from lyra_adapters_server.service.following import watch_adapter
 from lyra_adapters_server.service.status import service_status
 from lyra_adapters_server.service.training_request import DEFAULT_ADAPTER, check_request_id, to_new_job
 from lyra_adapters_server.storage import jobs as job_store
-from lyra_adapters_server.storage.database import now_us
 from lyra_adapters_server.storage.jobs import JobRecord
 from lyra_adapters_server.storage.trouble import storage_trouble
 
@@ -43,6 +43,7 @@ class AdapterServicer(pb_grpc.AdapterServiceServicer):
     def __init__(self, service: Service) -> None:
         self._service = service
         self._classifier = Classifier(service)
+        self._streams = EventStreams(service.log, service.heartbeat_s, service.metrics)
 
     async def Train(self, request: pb.TrainRequest, context: Context) -> AsyncIterator[pb.TrainEvent]:  # noqa: N802
         """Creates a job, then streams its events."""
@@ -144,7 +145,8 @@ class AdapterServicer(pb_grpc.AdapterServiceServicer):
             check_adapter(request.adapter or DEFAULT_ADAPTER)
         if not in_scope(request.continue_from):
             raise acceptance.unknown_parent(request.continue_from)
-        digest = content_digest(request)
+        # On threads: to look at 20,000 rows takes long enough for other calls to notice.
+        digest = await asyncio.to_thread(content_digest, request)
         if request.request_id:
             # A retry is answered even while the base is not ready, or the training no longer due.
             earlier = await service.database.read(
@@ -153,7 +155,8 @@ class AdapterServicer(pb_grpc.AdapterServiceServicer):
             if earlier is not None:
                 return acceptance.same_request(earlier, digest)
         card = find_base(service.bases, service.executor, request.base_model)
-        job, created = await acceptance.accept(service.database, to_new_job(request, principal, digest, card))
+        new = await asyncio.to_thread(to_new_job, request, principal, digest, card)
+        job, created = await acceptance.accept(service.database, new, service.queue_limits)
         if created:
             log.info("job_state", job_id=job.job_id, adapter=job.adapter, state=job.state)
         service.supervisor.wake()
@@ -165,7 +168,6 @@ class AdapterServicer(pb_grpc.AdapterServiceServicer):
             lambda connection: job_store.events_after(connection, job_id, after, 1)
         ):
             raise changes.forgotten_events(job_id)
-        following = self._service.log.follow(job_id, after, self._service.heartbeat_s)
-        async with contextlib.aclosing(following) as events:
+        async with contextlib.aclosing(self._streams.follow(job_id, after)) as events:
             async for event in events:
-                yield heartbeat(job_id, now_us()) if event is None else event_message(event)
+                yield event

@@ -186,6 +186,13 @@ def queue(connection: Connection, limit: int, scope: Scope) -> tuple[list[tuple[
     return found, total
 
 
+def count_queued(connection: Connection, principal: str) -> tuple[int, int]:
+    """How many jobs of this principal wait, and how many in all."""
+    own = func.coalesce(func.sum(case((jobs.c.principal == principal, 1), else_=0)), 0)
+    row = connection.execute(select(own, func.count()).where(jobs.c.state == JobState.QUEUED)).one()
+    return int(row[0]), int(row[1])
+
+
 def queue_position(connection: Connection, number: int) -> int:
     """The place in the queue of the waiting job with that number; 1 is next."""
     ahead = select(func.count()).select_from(jobs).where(jobs.c.state == JobState.QUEUED, jobs.c.number < number)

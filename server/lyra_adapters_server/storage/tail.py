@@ -1,46 +1,129 @@
-"""Rows that are only added, as streams: every reader reads storage, and is woken when something was written."""
+"""Rows that are only added, as streams. Storage is read once for all readers of a topic, however many there are.
+
+Nothing is queued for a reader: each knows how far it is and takes the next rows when it is ready for them. So a slow
+one holds nobody up, and costs no memory beyond a batch that others share.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+import contextlib
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import structlog
 from sqlalchemy import Connection
+
+from lyra_adapters_server.logs import without_text
 
 if TYPE_CHECKING:
     from lyra_adapters_server.storage.database import Database
 
 Row = TypeVar("Row")
 
+log = structlog.get_logger()
+
 # Another server on the same registry writes without waking us.
 POLL_S = 1.0
-BATCH = 256
+# Rows read at a time, and how many such batches of a topic are kept for readers that come later.
+BATCH = 64
+KEPT = 8
+# Readers are woken in groups with a pause between, so that other calls are answered while a thousand are.
+GROUP = 16
+GROUP_PAUSE_S = 0.002
 
 
 class Wakers:
-    """Who waits for new rows, by what the rows are about."""
+    """The topics that have readers, and who waits for new rows of each."""
 
     def __init__(self) -> None:
-        self._waiting: defaultdict[Hashable, set[asyncio.Event]] = defaultdict(set)
+        self._topics: dict[Hashable, _Topic[Any]] = {}
+        self._poller: asyncio.Task[None] | None = None
 
     def wake(self, topic: Hashable) -> None:
         """Tells the readers of a topic that there are new rows. Called on the event loop's thread."""
-        for event in self._waiting.get(topic, ()):
-            event.set()
+        if found := self._topics.get(topic):
+            found.wake()
 
-    def add(self, topic: Hashable) -> asyncio.Event:
-        """An event that is set whenever there are new rows, until it is removed."""
+    @contextlib.contextmanager
+    def joined(self, topic: Hashable, make: Callable[[], _Topic[Row]]) -> Iterator[tuple[_Topic[Row], asyncio.Event]]:
+        """Joins a topic's readers: what they share, and an event that is set whenever there are new rows."""
+        found: _Topic[Row] = self._topics.setdefault(topic, make())
         woken = asyncio.Event()
-        self._waiting[topic].add(woken)
-        return woken
+        found.readers[woken] = None
+        if self._poller is None:
+            self._poller = asyncio.create_task(self._poll(), name="tail-poller")
+        try:
+            yield found, woken
+        finally:
+            del found.readers[woken]
+            if not found.readers:
+                del self._topics[topic]
+            if not self._topics and self._poller:
+                self._poller.cancel()
+                self._poller = None
 
-    def remove(self, topic: Hashable, woken: asyncio.Event) -> None:
-        """Forgets a reader."""
-        self._waiting[topic].discard(woken)
-        if not self._waiting[topic]:
-            del self._waiting[topic]
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_S)
+            for topic in list(self._topics.values()):
+                try:
+                    await topic.poll()
+                except Exception as error:  # a disk that fails for a moment must not end this
+                    log.warning("tail_poll_failed", **without_text(error))
+
+
+class _Topic(Generic[Row]):
+    """What the readers of a topic share."""
+
+    def __init__(
+        self,
+        database: Database,
+        read: Callable[[Connection, int, int], Sequence[Row]],
+        position: Callable[[Row], int],
+    ) -> None:
+        self._database = database
+        self._read = read
+        self._position = position
+        # In the order of their coming.
+        self.readers: dict[asyncio.Event, None] = {}
+        # Reads under way and what they found, by the position they start after; valid until there are new rows.
+        self._reading: dict[int, asyncio.Future[Sequence[Row]]] = {}
+        # Batches that are full never change.
+        self._full: OrderedDict[int, Sequence[Row]] = OrderedDict()
+        # The last position known.
+        self._seen = 0
+
+    def wake(self) -> None:
+        """There are new rows: what was read before is out of date, and readers may look again."""
+        self._reading = {}
+        _wake_groups(list(self.readers))
+
+    async def rows_after(self, after: int) -> Sequence[Row]:
+        """The next rows after a position; one read serves all who ask for the same."""
+        if (full := self._full.get(after)) is not None:
+            self._full.move_to_end(after)
+            return full
+        reading = self._reading.get(after)
+        if reading is None:
+            reading = self._reading[after] = asyncio.ensure_future(self._read_after(after))
+        # Shielded: a reader that leaves must not end what others wait for.
+        return await asyncio.shield(reading)
+
+    async def poll(self) -> None:
+        """Looks for rows that others wrote without a word."""
+        if await self._database.read(lambda connection: self._read(connection, self._seen, 1)):
+            self.wake()
+
+    async def _read_after(self, after: int) -> Sequence[Row]:
+        rows = await self._database.read(lambda connection: self._read(connection, after, BATCH))
+        self._seen = max([self._seen, after, *(self._position(row) for row in rows[-1:])])
+        if len(rows) == BATCH:
+            self._full[after] = rows
+            if len(self._full) > KEPT:
+                self._full.popitem(last=False)
+        return rows
 
 
 async def follow(
@@ -62,31 +145,27 @@ async def follow(
         heartbeat_s: Longest silence in seconds.
     """
     loop = asyncio.get_running_loop()
-    woken = database.wakers.add(topic)
-    try:
+    with database.wakers.joined(topic, lambda: _Topic(database, read, position)) as (shared, woken):
         quiet_since = loop.time()
         while True:
             woken.clear()
-            rows = await database.read(_reading(read, after))
+            rows = await shared.rows_after(after)
             for row in rows:
                 yield row
                 after = position(row)
             if rows:
                 quiet_since = loop.time()
                 continue
-            silence_ends = quiet_since + heartbeat_s
             try:
-                async with asyncio.timeout(max(0.0, min(POLL_S, silence_ends - loop.time()))):
+                async with asyncio.timeout(max(0.0, quiet_since + heartbeat_s - loop.time())):
                     await woken.wait()
             except TimeoutError:
-                if loop.time() >= silence_ends:
-                    yield None
-                    quiet_since = loop.time()
-    finally:
-        database.wakers.remove(topic, woken)
+                yield None
+                quiet_since = loop.time()
 
 
-def _reading(
-    read: Callable[[Connection, int, int], Sequence[Row]], after: int
-) -> Callable[[Connection], Sequence[Row]]:
-    return lambda connection: read(connection, after, BATCH)
+def _wake_groups(readers: list[asyncio.Event]) -> None:
+    for woken in readers[:GROUP]:
+        woken.set()
+    if rest := readers[GROUP:]:
+        asyncio.get_running_loop().call_later(GROUP_PAUSE_S, _wake_groups, rest)

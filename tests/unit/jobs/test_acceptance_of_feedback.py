@@ -13,12 +13,14 @@ from lyra_adapters_server.feedback.due import Trigger
 from lyra_adapters_server.feedback.record import Review, record
 from lyra_adapters_server.feedback.selection import FeedbackSource
 from lyra_adapters_server.jobs.acceptance import NewJob, accept
+from lyra_adapters_server.jobs.limits import QueueLimits
 from lyra_adapters_server.scope import EVERYTHING
 from lyra_adapters_server.storage import jobs as store
 from lyra_adapters_server.storage.database import Database
 from lyra_adapters_server.storage.feedback_queries import FeedbackFilter
 from lyra_adapters_server.types import Label, LoraConfig, Sample, TrainingConfig
 
+LIMITS = QueueLimits(total=1000, per_principal=200)
 NEW = NewJob(
     principal="somebody",
     request_id="11111111-1111-4111-8111-111111111111",
@@ -59,20 +61,20 @@ def record_now(database: Database, *batches: list[Review]) -> None:
 
 def test_a_retry_means_the_same_job_although_more_was_recorded_since(database: Database) -> None:
     record_now(database, reviews(0, 10))
-    job, created = asyncio.run(accept(database, NEW))
+    job, created = asyncio.run(accept(database, NEW, LIMITS))
     assert (created, job.samples) == (True, 10)
     record_now(database, reviews(10, 10), reviews(0, 10, Label.REFUTES))
-    again, created = asyncio.run(accept(database, NEW))
+    again, created = asyncio.run(accept(database, NEW, LIMITS))
     assert (created, again.job_id, again.samples) == (False, job.job_id, 10)
     rows = database.read_now(lambda c: store.job_samples(c, job.job_id))
     assert {row["correct_label"] for side in rows for row in side} == {"SUPPORTS"}
     with pytest.raises(Refusal, match="REQUEST_ID_REUSED"):
-        asyncio.run(accept(database, replace(NEW, request_digest="other")))
+        asyncio.run(accept(database, replace(NEW, request_digest="other"), LIMITS))
 
 
 def test_contradictions_are_counted_and_the_newest_wins_without_asking(database: Database) -> None:
     record_now(database, reviews(0, 10), reviews(0, 4, Label.REFUTES))
-    job, _ = asyncio.run(accept(database, replace(NEW, keep_newest=False)))
+    job, _ = asyncio.run(accept(database, replace(NEW, keep_newest=False), LIMITS))
     (queued,) = database.read_now(lambda c: store.events_after(c, job.job_id, 0, 10))
     assert (job.samples, queued.payload["dropped_conflicts"]) == (10, 4)
     rows = database.read_now(lambda c: store.job_samples(c, job.job_id))
@@ -83,7 +85,7 @@ def test_contradictions_are_counted_and_the_newest_wins_without_asking(database:
 def test_nothing_recorded_is_refused_even_by_force_and_with_a_new_domain(database: Database) -> None:
     for change in ({"trigger": Trigger(force=True)}, {"domain": "sleep"}):
         with pytest.raises(Refusal, match="NOT_ENOUGH_SAMPLES") as refused:
-            asyncio.run(accept(database, replace(NEW, **change)))  # type: ignore[arg-type]
+            asyncio.run(accept(database, replace(NEW, **change), LIMITS))  # type: ignore[arg-type]
         assert refused.value.metadata["have"] == "0"
     assert database.read_now(lambda c: store.queue(c, 10, EVERYTHING))[1] == 0
 
@@ -91,7 +93,7 @@ def test_nothing_recorded_is_refused_even_by_force_and_with_a_new_domain(databas
 def test_what_was_too_much_is_said_in_the_stream(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection, "MAX_SAMPLES", 6)
     record_now(database, reviews(0, 4), reviews(4, 6))
-    job, _ = asyncio.run(accept(database, NEW))
+    job, _ = asyncio.run(accept(database, NEW, LIMITS))
     events = database.read_now(lambda c: store.events_after(c, job.job_id, 0, 10))
     assert [(event.sequence, event.kind) for event in events] == [(1, "queued"), (2, "warning")]
     assert events[1].payload["reason"] == "OLDEST_LEFT_OUT"
@@ -103,8 +105,8 @@ def test_what_was_too_much_is_said_in_the_stream(database: Database, monkeypatch
 def test_a_new_domain_makes_it_due_once(database: Database) -> None:
     record_now(database, reviews(0, 3))
     with pytest.raises(Refusal, match="have 3 of 5 samples"):
-        asyncio.run(accept(database, NEW))
-    job, _ = asyncio.run(accept(database, replace(NEW, request_id=None, domain="sleep")))
+        asyncio.run(accept(database, NEW, LIMITS))
+    job, _ = asyncio.run(accept(database, replace(NEW, request_id=None, domain="sleep"), LIMITS))
     assert job.samples == 3
     with pytest.raises(Refusal, match="have 3 of 5 samples"):
-        asyncio.run(accept(database, replace(NEW, request_id=None, domain="sleep")))
+        asyncio.run(accept(database, replace(NEW, request_id=None, domain="sleep"), LIMITS))
