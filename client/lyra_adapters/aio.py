@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
 
 from lyra_adapters import requests
 from lyra_adapters.aio_feedback import AsyncFeedbackCalls
 from lyra_adapters.aio_serving import AsyncServingCalls
 from lyra_adapters.aio_streams import AsyncEventStream
+from lyra_adapters.models.report import Report
 from lyra_adapters.models.service import Classifications, Job, JobState, ServiceStatus
 from lyra_adapters.models.training import Activation, ConflictPolicy
 from lyra_adapters.models.versions import AdapterVersion, DeletedVersion, Page, PointerMove, VersionState
@@ -227,6 +229,23 @@ class AsyncAdapterClient(AsyncFeedbackCalls, AsyncServingCalls):
         return await self._run(requests.delete_version(adapter, version, reason=reason, actor=actor), timeout)
 
     # ---------------------------------------------------------------------------------------------------- using
+
+    async def report(self, adapter: str = "", version: str = "", *, timeout: float | None = None) -> Report:
+        """How a version did on each row that its gate asked about, with the rows' texts.
+
+        Args:
+            adapter: The adapter. Default: user_feedback.
+            version: `v3`; empty: what is in force.
+            timeout: Seconds for each page. Default: the client's.
+        """
+        found, token = await self._run(requests.report(adapter=adapter, version=version), timeout)
+        while token:
+            page, token = await self._run(requests.report(adapter=adapter, version=version, page_token=token), timeout)
+            if page.version.name != found.version.name:
+                # Another version came in force between two pages.
+                return await self.report(adapter, version, timeout=timeout)
+            found = replace(found, rows=(*found.rows, *page.rows))
+        return found
 
     async def classify(
         self,

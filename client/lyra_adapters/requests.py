@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from lyra_adapters import convert
 from lyra_adapters.models.base import Model
 from lyra_adapters.models.feedback import DeletedFeedback, FeedbackSummary, RecordedReview
+from lyra_adapters.models.report import Report
 from lyra_adapters.models.samples import FeedbackSource, Pair, Review, Sample
 from lyra_adapters.models.service import Classifications, Job, JobState, ServiceStatus
 from lyra_adapters.models.training import Activation, ConflictPolicy, LoraConfig, TrainingConfig, TriggerPolicy
@@ -224,6 +225,15 @@ def classify(pairs: Iterable[PairLike], *, adapter: str, version: str, base_mode
     named = ({"premise": p[0], "hypothesis": p[1]} if isinstance(p, tuple) and len(p) == 2 else p for p in pairs)
     request.pairs.extend(_each(Pair, named, "pairs"))
     return Call("Classify", request, lambda answer: convert.decode(Classifications, answer))
+
+
+def report(*, adapter: str, version: str, page_token: str = "") -> Call[tuple[Report, str]]:
+    """One page of a report, and the token of the next."""
+
+    def read(answer: pb.ReportResponse) -> tuple[Report, str]:
+        return convert.decode(Report, answer), answer.next_page_token
+
+    return Call("Report", pb.ReportRequest(adapter=adapter, version=version, page_token=page_token), read)
 
 
 def reviews(values: Iterable[ReviewLike]) -> list[Any]:

@@ -117,6 +117,13 @@ class Settings(BaseSettings):
         '"LABEL_0"`. Default: its own names, such as entailment, neutral and contradiction; only names without a '
         "meaning need this.",
     )
+    general_rows: CliSuppress[dict[str, Path]] = Field(
+        {},
+        description="General rows of a base model, by alias: JSON Lines with premise, hypothesis, correct_label and "
+        "group (the document), chosen by no model's errors. Two thirds of the documents show the gate what learning "
+        "cost; the others are trained on against forgetting. Default: rows in English and Japanese that come with "
+        "the server.",
+    )
     max_loaded_bases: int = Field(
         0,
         ge=0,
@@ -270,7 +277,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _aliases_exist(self) -> Self:
         aliases = [_alias(entry) for entry in self.base_model]
-        for table, keys in (("prompts", self.prompts), ("labels", self.labels)):
+        tables = (("prompts", self.prompts), ("labels", self.labels), ("general_rows", self.general_rows))
+        for table, keys in tables:
             for key in keys:
                 if key not in aliases:
                     raise ValueError(f"[{table}.{key}]: no base model has this alias; there are {', '.join(aliases)}")

@@ -52,6 +52,9 @@ class Metrics(Value):
     brier: float
     loss: float
     confusion: list[list[int]]
+    calibration_error: float = 0.0
+    # What the logits were divided by.
+    temperature: float = 1.0
 
 
 class LoraConfig(Value):

@@ -170,7 +170,13 @@ def scores(given: m.Verdict) -> None:
             f"{getattr(after, key):.4f}",
             f"{getattr(after, key) - getattr(before, key):+.4f}",
         )
-        for name, key in (("accuracy", "accuracy"), ("macro-F1", "macro_f1"), ("Brier", "brier"), ("loss", "loss"))
+        for name, key in (
+            ("accuracy", "accuracy"),
+            ("macro-F1", "macro_f1"),
+            ("Brier", "brier"),
+            ("loss", "loss"),
+            ("calibration error", "calibration_error"),
+        )
     ]
     title = f"On {after.samples} held-out rows"
     output.table((" ", f"before ({given.champion})", "after", "change"), rows, title)

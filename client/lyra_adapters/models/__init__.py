@@ -19,8 +19,18 @@ from lyra_adapters.models.events import (
     Warning,
 )
 from lyra_adapters.models.feedback import DeletedFeedback, FeedbackCount, FeedbackSummary, RecordedReview
+from lyra_adapters.models.report import Report, ReportRow
 from lyra_adapters.models.samples import FeedbackSource, Label, Pair, Review, Sample
-from lyra_adapters.models.scores import Confusion, ConfusionRow, Metrics, Verdict, VerdictOutcome
+from lyra_adapters.models.scores import (
+    Comparison,
+    Confusion,
+    ConfusionRow,
+    Interval,
+    LearntCorrections,
+    Metrics,
+    Verdict,
+    VerdictOutcome,
+)
 from lyra_adapters.models.service import (
     AdapterStatus,
     BaseModelState,
@@ -60,6 +70,7 @@ __all__ = [
     "Checkpointed",
     "Classification",
     "Classifications",
+    "Comparison",
     "ConflictPolicy",
     "Confusion",
     "ConfusionRow",
@@ -75,9 +86,11 @@ __all__ = [
     "FeedbackSummary",
     "FileInfo",
     "Heartbeat",
+    "Interval",
     "Job",
     "JobState",
     "Label",
+    "LearntCorrections",
     "LoraConfig",
     "Metrics",
     "Page",
@@ -90,6 +103,8 @@ __all__ = [
     "Published",
     "Queued",
     "RecordedReview",
+    "Report",
+    "ReportRow",
     "Resumed",
     "Review",
     "Sample",

@@ -36,6 +36,8 @@ class Metrics(Model):
         brier: Squared error of the probabilities, summed over three classes, mean over rows; 0 to 2.
         loss: Mean negative log-likelihood of the correct label, in nats.
         confusion: Counts by correct and predicted label.
+        calibration_error: How far the probability of the predicted label lies from the share that is right, 0 to 1.
+        temperature: What the logits were divided by; 1: nothing.
     """
 
     samples: int = 0
@@ -44,6 +46,8 @@ class Metrics(Model):
     brier: float = 0.0
     loss: float = 0.0
     confusion: Confusion | None = None
+    calibration_error: float = 0.0
+    temperature: float = 0.0
 
 
 class VerdictOutcome(Word):
@@ -54,6 +58,61 @@ class VerdictOutcome(Word):
     NOT_WORSE = "NOT_WORSE"
     UNDECIDED = "UNDECIDED"
     WORSE = "WORSE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval(Model):
+    """A value with its 95 % interval."""
+
+    value: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison(Model):
+    """Champion and challenger on the same rows.
+
+    Attributes:
+        rows: Rows compared.
+        excluded_rows: Rows left out because one of the two has trained on them.
+        champion_accuracy: Share of rows that the champion has right, weighted.
+        challenger_accuracy: Share of rows that the challenger has right, weighted.
+        accuracy_difference: Above 0 the challenger is better.
+        brier_difference: Below 0 the challenger is better.
+        gained: Rows that only the challenger has right.
+        lost: Rows that only the champion has right.
+        p_value: Exact two-sided McNemar test of gained against lost.
+    """
+
+    rows: int = 0
+    excluded_rows: int = 0
+    champion_accuracy: float = 0.0
+    challenger_accuracy: float = 0.0
+    accuracy_difference: Interval | None = None
+    brier_difference: Interval | None = None
+    gained: int = 0
+    lost: int = 0
+    p_value: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearntCorrections(Model):
+    """What was learnt of corrections that were held out.
+
+    Attributes:
+        rows: Corrections held out.
+        champion_right: Of them, those that the champion has right.
+        challenger_right: Of them, those that the challenger has right.
+        by_chance: Share that the challenger's answers would have right if they were dealt out by chance.
+        p_value: Probability that chance has as many right as the challenger.
+    """
+
+    rows: int = 0
+    champion_right: int = 0
+    challenger_right: int = 0
+    by_chance: float = 0.0
+    p_value: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +127,11 @@ class Verdict(Model):
         explanation: The rule's reasoning, with the numbers.
         activated: Whether the version was put in force.
         held: Why it was not, although the verdict allows it; empty otherwise.
+        held_out: Both on the held-out reviews, weighted to the review error rate.
+        anchor: Both on the rows that no model's errors chose, which decide what learning cost.
+        learnt: The held-out corrections, where they were picked out because a model erred.
+        more_reviews: UNDECIDED: about how many more reviews would decide; 0 if no number would.
+        general_rows_decided: Whether `anchor` is the base model's general rows.
     """
 
     outcome: VerdictOutcome = VerdictOutcome.UNSPECIFIED
@@ -77,3 +141,8 @@ class Verdict(Model):
     explanation: str = ""
     activated: bool = False
     held: str = ""
+    held_out: Comparison | None = None
+    anchor: Comparison | None = None
+    learnt: LearntCorrections | None = None
+    more_reviews: int = 0
+    general_rows_decided: bool = False

@@ -61,6 +61,8 @@ class FakeAdapterServer:
         # After how many bytes each of the next downloads breaks.
         self.download_breaks: deque[int] = deque()
         self.reviews: dict[str, pb.Review] = {}
+        # What Report says of every version.
+        self.report_rows: list[pb.ReportRow] = []
         self.token: str | None = None
         self._port = port
         self._credentials = credentials

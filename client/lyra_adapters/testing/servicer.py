@@ -233,6 +233,21 @@ class FakeServicer(AdapterServiceServicer):
 
         return self._answer("Classify", request, context, classify)
 
+    def Report(self, request: pb.ReportRequest, context: Context) -> pb.ReportResponse:  # noqa: N802, D102
+        def report() -> pb.ReportResponse:
+            adapter = request.adapter or "user_feedback"
+            name = f"{adapter}_{request.version}" if request.version else self._fake.pointers.active(adapter)
+            found = [version for version in self._fake.versions if version.name == name]
+            if not found:
+                _abort(context, "NOT_FOUND", "VERSION_NOT_FOUND", f"There is no version {name}.")
+            rows = self._fake.report_rows
+            start, end, token = _page(request, len(rows))
+            return pb.ReportResponse(
+                version=convert.encode(found[0]), rows=rows[start:end], next_page_token=token, total_size=len(rows)
+            )
+
+        return self._answer("Report", request, context, report)
+
     def RecordFeedback(  # noqa: N802, D102
         self, request: pb.RecordFeedbackRequest, context: Context
     ) -> pb.RecordFeedbackResponse:

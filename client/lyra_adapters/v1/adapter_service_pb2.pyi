@@ -413,20 +413,24 @@ class Heartbeat(_message.Message):
     def __init__(self) -> None: ...
 
 class Metrics(_message.Message):
-    __slots__ = ("samples", "accuracy", "macro_f1", "brier", "loss", "confusion")
+    __slots__ = ("samples", "accuracy", "macro_f1", "brier", "loss", "confusion", "calibration_error", "temperature")
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
     ACCURACY_FIELD_NUMBER: _ClassVar[int]
     MACRO_F1_FIELD_NUMBER: _ClassVar[int]
     BRIER_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     CONFUSION_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_ERROR_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     samples: int
     accuracy: float
     macro_f1: float
     brier: float
     loss: float
     confusion: Confusion
-    def __init__(self, samples: _Optional[int] = ..., accuracy: _Optional[float] = ..., macro_f1: _Optional[float] = ..., brier: _Optional[float] = ..., loss: _Optional[float] = ..., confusion: _Optional[_Union[Confusion, _Mapping]] = ...) -> None: ...
+    calibration_error: float
+    temperature: float
+    def __init__(self, samples: _Optional[int] = ..., accuracy: _Optional[float] = ..., macro_f1: _Optional[float] = ..., brier: _Optional[float] = ..., loss: _Optional[float] = ..., confusion: _Optional[_Union[Confusion, _Mapping]] = ..., calibration_error: _Optional[float] = ..., temperature: _Optional[float] = ...) -> None: ...
 
 class Confusion(_message.Message):
     __slots__ = ("supports", "refutes", "neutral")
@@ -449,7 +453,7 @@ class ConfusionRow(_message.Message):
     def __init__(self, supports: _Optional[int] = ..., refutes: _Optional[int] = ..., neutral: _Optional[int] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("outcome", "champion", "champion_metrics", "challenger_metrics", "explanation", "activated", "held")
+    __slots__ = ("outcome", "champion", "champion_metrics", "challenger_metrics", "explanation", "activated", "held", "held_out", "anchor", "learnt", "more_reviews", "general_rows_decided")
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     CHAMPION_FIELD_NUMBER: _ClassVar[int]
     CHAMPION_METRICS_FIELD_NUMBER: _ClassVar[int]
@@ -457,6 +461,11 @@ class Verdict(_message.Message):
     EXPLANATION_FIELD_NUMBER: _ClassVar[int]
     ACTIVATED_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
+    HELD_OUT_FIELD_NUMBER: _ClassVar[int]
+    ANCHOR_FIELD_NUMBER: _ClassVar[int]
+    LEARNT_FIELD_NUMBER: _ClassVar[int]
+    MORE_REVIEWS_FIELD_NUMBER: _ClassVar[int]
+    GENERAL_ROWS_DECIDED_FIELD_NUMBER: _ClassVar[int]
     outcome: VerdictOutcome
     champion: str
     champion_metrics: Metrics
@@ -464,7 +473,58 @@ class Verdict(_message.Message):
     explanation: str
     activated: bool
     held: str
-    def __init__(self, outcome: _Optional[_Union[VerdictOutcome, str]] = ..., champion: _Optional[str] = ..., champion_metrics: _Optional[_Union[Metrics, _Mapping]] = ..., challenger_metrics: _Optional[_Union[Metrics, _Mapping]] = ..., explanation: _Optional[str] = ..., activated: bool = ..., held: _Optional[str] = ...) -> None: ...
+    held_out: Comparison
+    anchor: Comparison
+    learnt: LearntCorrections
+    more_reviews: int
+    general_rows_decided: bool
+    def __init__(self, outcome: _Optional[_Union[VerdictOutcome, str]] = ..., champion: _Optional[str] = ..., champion_metrics: _Optional[_Union[Metrics, _Mapping]] = ..., challenger_metrics: _Optional[_Union[Metrics, _Mapping]] = ..., explanation: _Optional[str] = ..., activated: bool = ..., held: _Optional[str] = ..., held_out: _Optional[_Union[Comparison, _Mapping]] = ..., anchor: _Optional[_Union[Comparison, _Mapping]] = ..., learnt: _Optional[_Union[LearntCorrections, _Mapping]] = ..., more_reviews: _Optional[int] = ..., general_rows_decided: bool = ...) -> None: ...
+
+class Comparison(_message.Message):
+    __slots__ = ("rows", "excluded_rows", "champion_accuracy", "challenger_accuracy", "accuracy_difference", "brier_difference", "gained", "lost", "p_value")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDED_ROWS_FIELD_NUMBER: _ClassVar[int]
+    CHAMPION_ACCURACY_FIELD_NUMBER: _ClassVar[int]
+    CHALLENGER_ACCURACY_FIELD_NUMBER: _ClassVar[int]
+    ACCURACY_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    BRIER_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    GAINED_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    P_VALUE_FIELD_NUMBER: _ClassVar[int]
+    rows: int
+    excluded_rows: int
+    champion_accuracy: float
+    challenger_accuracy: float
+    accuracy_difference: Interval
+    brier_difference: Interval
+    gained: int
+    lost: int
+    p_value: float
+    def __init__(self, rows: _Optional[int] = ..., excluded_rows: _Optional[int] = ..., champion_accuracy: _Optional[float] = ..., challenger_accuracy: _Optional[float] = ..., accuracy_difference: _Optional[_Union[Interval, _Mapping]] = ..., brier_difference: _Optional[_Union[Interval, _Mapping]] = ..., gained: _Optional[int] = ..., lost: _Optional[int] = ..., p_value: _Optional[float] = ...) -> None: ...
+
+class Interval(_message.Message):
+    __slots__ = ("value", "low", "high")
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    value: float
+    low: float
+    high: float
+    def __init__(self, value: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
+
+class LearntCorrections(_message.Message):
+    __slots__ = ("rows", "champion_right", "challenger_right", "by_chance", "p_value")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    CHAMPION_RIGHT_FIELD_NUMBER: _ClassVar[int]
+    CHALLENGER_RIGHT_FIELD_NUMBER: _ClassVar[int]
+    BY_CHANCE_FIELD_NUMBER: _ClassVar[int]
+    P_VALUE_FIELD_NUMBER: _ClassVar[int]
+    rows: int
+    champion_right: int
+    challenger_right: int
+    by_chance: float
+    p_value: float
+    def __init__(self, rows: _Optional[int] = ..., champion_right: _Optional[int] = ..., challenger_right: _Optional[int] = ..., by_chance: _Optional[float] = ..., p_value: _Optional[float] = ...) -> None: ...
 
 class AdapterVersion(_message.Message):
     __slots__ = ("adapter", "version", "name", "state", "base_model", "base_identity", "job_id", "task_id", "domain", "actor", "create_time", "continued_from", "metrics_before", "metrics_after", "verdict", "path", "sha256", "size_bytes", "files", "lora", "training_samples", "validation_samples", "delete_time", "delete_actor", "delete_reason")
@@ -881,6 +941,46 @@ class Probabilities(_message.Message):
     refutes: float
     neutral: float
     def __init__(self, supports: _Optional[float] = ..., refutes: _Optional[float] = ..., neutral: _Optional[float] = ...) -> None: ...
+
+class ReportRequest(_message.Message):
+    __slots__ = ("adapter", "version", "page_size", "page_token")
+    ADAPTER_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    adapter: str
+    version: str
+    page_size: int
+    page_token: str
+    def __init__(self, adapter: _Optional[str] = ..., version: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ReportResponse(_message.Message):
+    __slots__ = ("version", "rows", "next_page_token", "total_size", "texts_deleted")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_SIZE_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_DELETED_FIELD_NUMBER: _ClassVar[int]
+    version: AdapterVersion
+    rows: _containers.RepeatedCompositeFieldContainer[ReportRow]
+    next_page_token: str
+    total_size: int
+    texts_deleted: bool
+    def __init__(self, version: _Optional[_Union[AdapterVersion, _Mapping]] = ..., rows: _Optional[_Iterable[_Union[ReportRow, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ..., texts_deleted: bool = ...) -> None: ...
+
+class ReportRow(_message.Message):
+    __slots__ = ("sample", "general", "champion", "challenger", "excluded")
+    SAMPLE_FIELD_NUMBER: _ClassVar[int]
+    GENERAL_FIELD_NUMBER: _ClassVar[int]
+    CHAMPION_FIELD_NUMBER: _ClassVar[int]
+    CHALLENGER_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDED_FIELD_NUMBER: _ClassVar[int]
+    sample: Sample
+    general: bool
+    champion: Probabilities
+    challenger: Probabilities
+    excluded: bool
+    def __init__(self, sample: _Optional[_Union[Sample, _Mapping]] = ..., general: bool = ..., champion: _Optional[_Union[Probabilities, _Mapping]] = ..., challenger: _Optional[_Union[Probabilities, _Mapping]] = ..., excluded: bool = ...) -> None: ...
 
 class Review(_message.Message):
     __slots__ = ("sample", "task_id", "domain", "review_time")

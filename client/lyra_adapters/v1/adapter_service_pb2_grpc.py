@@ -90,6 +90,11 @@ class AdapterServiceStub(object):
                 request_serializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.ListFeedbackRequest.SerializeToString,
                 response_deserializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.ListFeedbackResponse.FromString,
                 _registered_method=True)
+        self.Report = channel.unary_unary(
+                '/lyra_adapters.v1.AdapterService/Report',
+                request_serializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.ReportRequest.SerializeToString,
+                response_deserializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.ReportResponse.FromString,
+                _registered_method=True)
         self.WatchAdapter = channel.unary_stream(
                 '/lyra_adapters.v1.AdapterService/WatchAdapter',
                 request_serializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.WatchAdapterRequest.SerializeToString,
@@ -233,6 +238,17 @@ class AdapterServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Report(self, request, context):
+        """How a version did on each row that the gate asked about. The answer holds users' texts; they are no part of the
+        version's files.
+
+        Errors: NOT_FOUND (ADAPTER_NOT_FOUND, VERSION_NOT_FOUND), FAILED_PRECONDITION (reason NOTHING_IN_FORCE: no version
+        was named and none is in force), INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchAdapter(self, request, context):
         """Streams every change of what is in force under an adapter's name after a revision, without gaps and the same for
         every reader, for hosts that follow it: activations, rollbacks, and publications that the gate let through. Never
@@ -340,6 +356,11 @@ def add_AdapterServiceServicer_to_server(servicer, server):
                     servicer.ListFeedback,
                     request_deserializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.ListFeedbackRequest.FromString,
                     response_serializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.ListFeedbackResponse.SerializeToString,
+            ),
+            'Report': grpc.unary_unary_rpc_method_handler(
+                    servicer.Report,
+                    request_deserializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.ReportRequest.FromString,
+                    response_serializer=lyra__adapters_dot_v1_dot_adapter__service__pb2.ReportResponse.SerializeToString,
             ),
             'WatchAdapter': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchAdapter,
@@ -660,6 +681,33 @@ class AdapterService(object):
             '/lyra_adapters.v1.AdapterService/ListFeedback',
             lyra__adapters_dot_v1_dot_adapter__service__pb2.ListFeedbackRequest.SerializeToString,
             lyra__adapters_dot_v1_dot_adapter__service__pb2.ListFeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Report(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lyra_adapters.v1.AdapterService/Report',
+            lyra__adapters_dot_v1_dot_adapter__service__pb2.ReportRequest.SerializeToString,
+            lyra__adapters_dot_v1_dot_adapter__service__pb2.ReportResponse.FromString,
             options,
             channel_credentials,
             insecure,

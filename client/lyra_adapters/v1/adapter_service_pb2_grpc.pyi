@@ -152,6 +152,17 @@ class AdapterServiceStub:
     Errors: INVALID_ARGUMENT (as List).
     """
 
+    Report: grpc.UnaryUnaryMultiCallable[
+        lyra_adapters.v1.adapter_service_pb2.ReportRequest,
+        lyra_adapters.v1.adapter_service_pb2.ReportResponse,
+    ]
+    """How a version did on each row that the gate asked about. The answer holds users' texts; they are no part of the
+    version's files.
+
+    Errors: NOT_FOUND (ADAPTER_NOT_FOUND, VERSION_NOT_FOUND), FAILED_PRECONDITION (reason NOTHING_IN_FORCE: no version
+    was named and none is in force), INVALID_ARGUMENT.
+    """
+
     WatchAdapter: grpc.UnaryStreamMultiCallable[
         lyra_adapters.v1.adapter_service_pb2.WatchAdapterRequest,
         lyra_adapters.v1.adapter_service_pb2.PointerChange,
@@ -320,6 +331,17 @@ class AdapterServiceAsyncStub:
     users' texts.
 
     Errors: INVALID_ARGUMENT (as List).
+    """
+
+    Report: grpc.aio.UnaryUnaryMultiCallable[
+        lyra_adapters.v1.adapter_service_pb2.ReportRequest,
+        lyra_adapters.v1.adapter_service_pb2.ReportResponse,
+    ]
+    """How a version did on each row that the gate asked about. The answer holds users' texts; they are no part of the
+    version's files.
+
+    Errors: NOT_FOUND (ADAPTER_NOT_FOUND, VERSION_NOT_FOUND), FAILED_PRECONDITION (reason NOTHING_IN_FORCE: no version
+    was named and none is in force), INVALID_ARGUMENT.
     """
 
     WatchAdapter: grpc.aio.UnaryStreamMultiCallable[
@@ -512,6 +534,19 @@ class AdapterServiceServicer(metaclass=abc.ABCMeta):
         users' texts.
 
         Errors: INVALID_ARGUMENT (as List).
+        """
+
+    @abc.abstractmethod
+    def Report(
+        self,
+        request: lyra_adapters.v1.adapter_service_pb2.ReportRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lyra_adapters.v1.adapter_service_pb2.ReportResponse, collections.abc.Awaitable[lyra_adapters.v1.adapter_service_pb2.ReportResponse]]:
+        """How a version did on each row that the gate asked about. The answer holds users' texts; they are no part of the
+        version's files.
+
+        Errors: NOT_FOUND (ADAPTER_NOT_FOUND, VERSION_NOT_FOUND), FAILED_PRECONDITION (reason NOTHING_IN_FORCE: no version
+        was named and none is in force), INVALID_ARGUMENT.
         """
 
     @abc.abstractmethod

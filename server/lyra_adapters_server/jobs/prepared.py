@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lyra_adapters_server.jobs.champion import Champion
 from lyra_adapters_server.registry.publish import PublishedFiles
 from lyra_adapters_server.trainer.events import Trained
 from lyra_adapters_server.types import AdapterRef, BaseCard, Metrics, Value
 
 
-@dataclass(frozen=True)
-class Scored:
-    """What the challenger is compared with."""
+class RowScores(Value):
+    """One model's probabilities for the held-out reviews and for the general rows, and its scores on the former."""
 
-    champion: Champion
+    held_out: list[tuple[float, float, float]]
+    general: list[tuple[float, float, float]]
     metrics: Metrics | None
 
 
@@ -23,14 +22,9 @@ class Prepared(Value):
 
     trained: Trained
     base: BaseCard
+    scores: RowScores
     champion: AdapterRef
-    pointer_revision: int
-    champion_metrics: Metrics | None
-
-    @property
-    def against(self) -> Scored:
-        """What it was judged against."""
-        return Scored(Champion(self.champion, self.pointer_revision), self.champion_metrics)
+    champion_scores: RowScores
 
 
 @dataclass(frozen=True)

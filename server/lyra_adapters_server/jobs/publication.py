@@ -15,12 +15,13 @@ from sqlalchemy import Connection
 from lyra_adapters_server import failpoints
 from lyra_adapters_server.executors.base import Executor
 from lyra_adapters_server.feedback.uses import uses_of
-from lyra_adapters_server.jobs.champion import find_champion
-from lyra_adapters_server.jobs.prepared import HalfPublished, Prepared, Scored
+from lyra_adapters_server.jobs.champion import Champion, find_champion
+from lyra_adapters_server.jobs.judging import Judging, Verdict, contents_seen, row_record, verdict_payload
+from lyra_adapters_server.jobs.prepared import HalfPublished, Prepared
 from lyra_adapters_server.registry import pointer as pointers
 from lyra_adapters_server.registry.card import CardFacts
 from lyra_adapters_server.registry.describe import metrics_payload
-from lyra_adapters_server.registry.gate import Judgement, judge
+from lyra_adapters_server.registry.gate import Judgement
 from lyra_adapters_server.registry.layout import Layout
 from lyra_adapters_server.registry.links import follow_row
 from lyra_adapters_server.registry.names import full_name
@@ -36,8 +37,8 @@ from lyra_adapters_server.storage.reservations import find_reservation, give_up,
 from lyra_adapters_server.storage.trouble import storage_trouble
 from lyra_adapters_server.storage.versions import VersionRecord
 from lyra_adapters_server.trainer.events import Trained
-from lyra_adapters_server.trainer.spec import ScoreSpec, TrainSpec, class_prior
-from lyra_adapters_server.types import BaseCard, LoraConfig
+from lyra_adapters_server.trainer.spec import TrainSpec
+from lyra_adapters_server.types import AdapterRef, BaseCard, LoraConfig
 
 
 class CancelledByCaller(Exception):
@@ -51,12 +52,13 @@ class PointerMoved(Exception):
 class Publisher:
     """Publishes what jobs have trained."""
 
-    def __init__(self, database: Database, layout: Layout, executor: Executor) -> None:
+    def __init__(self, database: Database, layout: Layout, executor: Executor, judging: Judging) -> None:
         self._database = database
         self._layout = layout
         self._executor = executor
+        self._judging = judging
 
-    async def publish(self, job: JobRecord, spec: TrainSpec, trained: Trained, against: Scored) -> VersionRecord:
+    async def publish(self, job: JobRecord, spec: TrainSpec, trained: Trained) -> VersionRecord:
         """Publishes a job's adapter and returns the version.
 
         Order: the number is reserved durably; the files are complete on disk, and their digests stored with the
@@ -64,12 +66,14 @@ class Publisher:
         and pointer; then the links. If the pointer moves in between, the verdict is given again, against what is in
         force then. Raises LeaseLost, CancelledByCaller, WorkerDied, StorageFailed.
         """
+        challenger = AdapterRef(name=job.adapter, base_alias=spec.base_alias, directory=spec.output_dir)
+        champion, _ = await self._champion(job, spec)
         prepared = Prepared(
             trained=trained,
             base=self._card(spec),
-            champion=against.champion.ref,
-            pointer_revision=against.champion.pointer_revision,
-            champion_metrics=against.metrics,
+            scores=await self._judging.score(challenger, spec),
+            champion=champion.ref,
+            champion_scores=await self._judging.score(champion.ref, spec),
         )
         number = await self._database.write(partial(self._reserve, job=job), "publish.reserve")
         return await self._enter(job, spec, prepared, number, Path(spec.output_dir), None)
@@ -112,14 +116,16 @@ class Publisher:
         """From prepared files, or from those in `source` where there are none yet, to the row and the links."""
         uses = await asyncio.to_thread(uses_of, spec.training_samples, spec.validation_samples)
         while True:
-            against = await self._current(job, spec, prepared.against)
-            judgement = judge(against.metrics, prepared.trained.metrics_after)
-            if files is None or against.champion.ref != prepared.champion:
-                prepared = prepared.model_copy(
-                    update={"champion": against.champion.ref, "champion_metrics": against.metrics}
-                )
+            champion, trained_on = await self._champion(job, spec)
+            if champion.ref != prepared.champion:
+                scores = await self._judging.score(champion.ref, spec)
+                prepared = prepared.model_copy(update={"champion": champion.ref, "champion_scores": scores})
+                files = None
+            # On a thread: thousands of resamples, and a digest of every row.
+            verdict = await asyncio.to_thread(self._judging.judge, spec, prepared, trained_on)
+            if files is None:
                 files = await asyncio.to_thread(
-                    self._write_files, job, spec, prepared, judgement, full_name(job.adapter, number), source
+                    self._write_files, job, spec, prepared, verdict, full_name(job.adapter, number), source
                 )
                 await self._database.write(
                     partial(self._prepare, job=job, prepared=prepared, files=files), "publish.prepare"
@@ -128,12 +134,11 @@ class Publisher:
                 self._commit,
                 job=job,
                 spec=spec,
-                trained=prepared.trained,
-                against=against,
-                judgement=judgement,
+                prepared=prepared,
+                champion=champion,
+                verdict=verdict,
                 number=number,
                 files=files,
-                base=prepared.base,
                 uses=uses,
             )
             try:
@@ -150,22 +155,14 @@ class Publisher:
         job_store.record(connection, job.job_id, job.fencing_token, now_us(), [])
         prepare(connection, job.job_id, files.files, prepared.model_dump(mode="json"))
 
-    async def _current(self, job: JobRecord, spec: TrainSpec, against: Scored) -> Scored:
-        """The champion as it is now, scored on the held-out rows if it is another than before."""
-        champion = await self._database.read(
-            lambda connection: find_champion(connection, self._layout, job.adapter, spec.base_alias)
-        )
-        if champion.ref == against.champion.ref or not spec.validation_samples:
-            return Scored(champion, against.metrics)
-        scored = await self._executor.score(
-            ScoreSpec(
-                subject=champion.ref,
-                samples=spec.validation_samples,
-                max_length=spec.training.max_length,
-                prior=class_prior(spec.training_samples),
-            )
-        )
-        return Scored(champion, scored.metrics)
+    async def _champion(self, job: JobRecord, spec: TrainSpec) -> tuple[Champion, set[str]]:
+        """The champion as it is now, and the content of rows that it or the challenger's parent was trained on."""
+
+        def read(connection: Connection) -> tuple[Champion, set[str]]:
+            champion = find_champion(connection, self._layout, job.adapter, spec.base_alias)
+            return champion, contents_seen(connection, champion, job.continue_from)
+
+        return await self._database.read(read)
 
     def _card(self, spec: TrainSpec) -> BaseCard:
         card = self._executor.card(spec.base_alias)
@@ -177,11 +174,12 @@ class Publisher:
         job: JobRecord,
         spec: TrainSpec,
         prepared: Prepared,
-        judgement: Judgement,
+        verdict: Verdict,
         name: str,
         source: Path,
     ) -> PublishedFiles:
-        before, after = prepared.champion_metrics, prepared.trained.metrics_after
+        judgement = verdict.judgement
+        before, after = prepared.champion_scores.metrics, prepared.scores.metrics
         card = CardFacts(
             name=name,
             adapter=job.adapter,
@@ -204,6 +202,7 @@ class Publisher:
             "after": metrics_payload(after),
             "outcome": judgement.outcome,
             "explanation": judgement.explanation,
+            **verdict_payload(verdict),
         }
         training = _training_record(job, spec, prepared.trained, prepared.base)
         with storage_trouble(), failpoints.step("publish.write"):
@@ -214,12 +213,11 @@ class Publisher:
         connection: Connection,
         job: JobRecord,
         spec: TrainSpec,
-        trained: Trained,
-        against: Scored,
-        judgement: Judgement,
+        prepared: Prepared,
+        champion: Champion,
+        verdict: Verdict,
         number: int,
         files: PublishedFiles,
-        base: BaseCard,
         uses: list[SampleUse],
     ) -> None:
         """Name, row and pointer in one transaction. Raises PointerMoved, CancelledByCaller, LeaseLost.
@@ -232,22 +230,25 @@ class Publisher:
             raise CancelledByCaller
         pointer = store.find_pointer(connection, job.adapter)
         assert pointer is not None
-        if pointer.pointer_revision != against.champion.pointer_revision:
+        if pointer.pointer_revision != champion.pointer_revision:
             raise PointerMoved
         if (stage := _stage(spec)).exists():
             place(self._layout, job.adapter, number, stage)
+        judgement = verdict.judgement
+        before, after = metrics_payload(prepared.champion_scores.metrics), metrics_payload(prepared.scores.metrics)
         held = _held(connection, held_job, judgement)
         activated = not held and (judgement.outcome.passes or job.activation == "ALWAYS")
-        verdict = {
+        said = {
             "outcome": f"VERDICT_OUTCOME_{judgement.outcome}",
-            "champion": against.champion.ref.name,
-            "champion_metrics": metrics_payload(against.metrics),
-            "challenger_metrics": metrics_payload(trained.metrics_after),
+            "champion": champion.ref.name,
+            "champion_metrics": before,
+            "challenger_metrics": after,
             "explanation": judgement.explanation,
             "activated": activated,
             "held": held,
+            **verdict_payload(verdict),
         }
-        verdict = {key: value for key, value in verdict.items() if value is not None}
+        said = {key: value for key, value in said.items() if value is not None}
         store.insert_version(
             connection,
             {
@@ -259,12 +260,12 @@ class Publisher:
                 "actor": job.actor,
                 "create_time": now_us(),
                 "base_model": job.base_model,
-                "base_identity": base.identity.model_dump(mode="json"),
+                "base_identity": prepared.base.identity.model_dump(mode="json"),
                 "continued_from": job.continue_from,
                 "lora": job.lora,
-                "metrics_before": metrics_payload(against.metrics),
-                "metrics_after": metrics_payload(trained.metrics_after),
-                "verdict": verdict,
+                "metrics_before": before,
+                "metrics_after": after,
+                "verdict": said,
                 "training_samples": len(spec.training_samples),
                 "validation_samples": len(spec.validation_samples),
                 "files": files.files,
@@ -274,6 +275,8 @@ class Publisher:
         )
         give_up(connection, job.job_id)
         remember_uses(connection, job.adapter, number, uses)
+        rows = row_record(prepared, verdict, spec.validation_samples, self._judging.general_rows(spec))
+        store.remember_rows(connection, job.adapter, number, rows)
         if activated:
             asked = Asked(principal=job.principal, actor=job.actor, reason=judgement.explanation, job_id=job.job_id)
             pointers.publish(connection, pointer, number, asked)

@@ -13,10 +13,11 @@ import structlog
 from sqlalchemy import Connection
 
 from lyra_adapters_server.executors.base import Executor, WorkerDied, WorkFailed
-from lyra_adapters_server.jobs.champion import Champion, find_champion, version_ref
+from lyra_adapters_server.feedback.general import GeneralRows
+from lyra_adapters_server.jobs.champion import find_champion, version_ref
+from lyra_adapters_server.jobs.judging import Judging
 from lyra_adapters_server.jobs.log import EventLog
 from lyra_adapters_server.jobs.payloads import event_payload
-from lyra_adapters_server.jobs.prepared import Scored
 from lyra_adapters_server.jobs.publication import CancelledByCaller, Publisher
 from lyra_adapters_server.logs import without_text
 from lyra_adapters_server.registry.describe import version_payload
@@ -28,9 +29,9 @@ from lyra_adapters_server.storage.database import Database, now_us
 from lyra_adapters_server.storage.jobs import JobRecord, JobState, LeaseLost
 from lyra_adapters_server.storage.trouble import StorageFailed, storage_trouble
 from lyra_adapters_server.storage.versions import VersionRecord, version_of_job
-from lyra_adapters_server.trainer.events import Evaluated, Trained, TrainingProgress, TrainingStarted
+from lyra_adapters_server.trainer.events import Trained, TrainingProgress, TrainingStarted
 from lyra_adapters_server.trainer.spec import TrainSpec
-from lyra_adapters_server.types import LoraConfig, Metrics, Sample, TrainingConfig
+from lyra_adapters_server.types import LoraConfig, Sample, TrainingConfig
 
 logger = structlog.get_logger()
 
@@ -64,14 +65,21 @@ class Supervisor:
     """Carries out the jobs of a registry in the order of their acceptance."""
 
     def __init__(
-        self, database: Database, log: EventLog, executor: Executor, layout: Layout, rules: Rules, owner: str
+        self,
+        database: Database,
+        log: EventLog,
+        executor: Executor,
+        layout: Layout,
+        rules: Rules,
+        owner: str,
+        general: Mapping[str, GeneralRows],
     ) -> None:
         self._database = database
         self._log = log
         self._executor = executor
         self._layout = layout
         self._rules = rules
-        self._publisher = Publisher(database, layout, executor)
+        self._publisher = Publisher(database, layout, executor, Judging(executor, general))
         # The name under which it holds leases.
         self._owner = owner
         self._wake = asyncio.Event()
@@ -169,29 +177,29 @@ class Supervisor:
             await asyncio.to_thread(remove_tree, self._attempt(job))
 
     async def _train_and_publish(self, job: JobRecord, cancelling: asyncio.Event) -> None:
-        champion, spec = await self._prepare(job)
+        spec = await self._prepare(job)
         half = await self._publisher.half_published(job)
         if half is not None:
             resumed = {"attempt": job.attempt, "step": half.prepared.trained.steps, "reason": HALF_PUBLISHED}
             await self._write(job, [("resumed", resumed)])
             await self._succeed(job, await self._publisher.finish(job, spec, half))
             return
-        training = asyncio.create_task(self._train(job, spec, champion))
+        training = asyncio.create_task(self._train(job, spec))
         asked = asyncio.create_task(cancelling.wait())
         try:
             await asyncio.wait({training, asked}, return_when=asyncio.FIRST_COMPLETED)
             if not training.done():
                 raise CancelledByCaller
-            trained, before = training.result()
+            trained = training.result()
         finally:
             asked.cancel()
             # Not awaited itself: that could not tell its cancellation from that of the supervisor, which must go on.
             training.cancel()
             await asyncio.wait({training})
-        version = await self._publisher.publish(job, spec, trained, Scored(champion, before))
+        version = await self._publisher.publish(job, spec, trained)
         await self._succeed(job, version)
 
-    async def _prepare(self, job: JobRecord) -> tuple[Champion, TrainSpec]:
+    async def _prepare(self, job: JobRecord) -> TrainSpec:
         work = self._attempt(job)
         with storage_trouble():
             work.mkdir(mode=0o700, parents=True)
@@ -203,7 +211,7 @@ class Supervisor:
                 store.job_samples(connection, job.job_id),
             )
         )
-        return champion, TrainSpec(
+        return TrainSpec(
             job_id=job.job_id,
             base_alias=job.base_model,
             training_samples=tuple(Sample.model_validate(row) for row in training),
@@ -220,9 +228,8 @@ class Supervisor:
         """Where one attempt at a job writes; no two have the same."""
         return self._layout.work(job.job_id) / f"attempt-{job.attempt}"
 
-    async def _train(self, job: JobRecord, spec: TrainSpec, champion: Champion) -> tuple[Trained, Metrics | None]:
-        """Writes the trainer's events down until it has trained; returns the result and the champion's scores."""
-        before: Metrics | None = None
+    async def _train(self, job: JobRecord, spec: TrainSpec) -> Trained:
+        """Writes the trainer's events down until it has trained; returns the result."""
         result: Trained | None = None
         async with contextlib.aclosing(self._executor.train(spec)) as events:
             async for event in events:
@@ -235,8 +242,6 @@ class Supervisor:
                     kind, payload, changes = self._begin(job, payload)
                 elif isinstance(event, TrainingProgress):
                     changes = {"progress": payload}
-                elif isinstance(event, Evaluated) and event.stage == "BEFORE":
-                    before = event.metrics
                 written = [(kind, payload)]
                 if kind == "started" and not spec.validation_samples:
                     written.append(("warning", NOTHING_HELD_OUT))
@@ -245,7 +250,7 @@ class Supervisor:
                     raise CancelledByCaller
         if result is None:
             raise WorkFailed("NO_RESULT", "The trainer ended without a result; its log says why.")
-        return result, before
+        return result
 
     def _begin(self, job: JobRecord, payload: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]:
         if job.start_time is None:

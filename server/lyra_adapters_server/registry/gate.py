@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from lyra_adapters_server.types import Metrics
+from scipy.special import bdtrc, ndtri
 
-# How much accuracy a challenger may lose and still count as not worse: about one row in fifty.
-ACCURACY_MARGIN = 0.02
+from lyra_adapters_server.registry.anchor import (
+    MIN_ANCHOR_ROWS,
+    anchor_positions,
+    is_correction,
+    review_error_rate,
+    review_weights,
+)
+from lyra_adapters_server.registry.comparison import POWER, Comparison, Probabilities, compare
+from lyra_adapters_server.types import LABELS, Sample
+
+# A difference counts as there if chance alone would show one as large, either way, less often than this.
+SIGNIFICANCE = 0.05
+# The same for whether the challenger knows anything of the rows. Stricter, since a challenger that learnt nothing must
+# not come in force, even where the champion is so weak that it costs little.
+KNOWS_SIGNIFICANCE = 0.01
+# What a challenger may cost and still count as not worse. The Brier score decides, since it uses the probabilities and
+# so needs far fewer rows than accuracy does: with CONFIDENCE it must not rise by more than this.
+BRIER_MARGIN = 0.03
+CONFIDENCE = 0.9
+# Beside that, no more than one row in twenty may seem lost: what a person would notice.
+ACCURACY_MARGIN = 0.05
+
+
+# More than this, and the honest answer is that the two are too alike for reviews to tell.
+MOST_REVIEWS = 20_000
 
 
 class Outcome(StrEnum):
@@ -26,33 +51,224 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """Rows that neither model has trained on, and both models' probabilities (rows, 3) for them."""
+
+    samples: Sequence[Sample]
+    champion: Probabilities
+    challenger: Probabilities
+
+    def at(self, positions: Iterable[int]) -> Evidence:
+        """The rows at some positions."""
+        kept = sorted(positions)
+        return Evidence(
+            [self.samples[index] for index in kept],
+            [self.champion[index] for index in kept],
+            [self.challenger[index] for index in kept],
+        )
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """How many rows each model has right, corrections as a rule, and whether the challenger's are more than chance."""
+
+    rows: int
+    champion_right: int
+    challenger_right: int
+    # The share that the challenger's answers would have right if they were dealt out among these rows by chance.
+    by_chance: float
+    # Probability that chance has as many right as the challenger.
+    p_value: float
+
+    @property
+    def shown(self) -> bool:
+        """Whether chance is ruled out."""
+        return self.p_value <= KNOWS_SIGNIFICANCE
+
+
+@dataclass(frozen=True)
 class Judgement:
-    """The outcome, and the rule's reasoning with its numbers."""
+    """The outcome, the rule's reasoning with its numbers, and what it rests on.
+
+    Attributes:
+        outcome: How the challenger compares.
+        explanation: The reasoning in a few sentences.
+        held_out: On the held-out reviews, weighted to the review error rate; None without any.
+        anchor: On the rows that no model's errors chose; None without any.
+        general: Whether those are the general rows, not reviews.
+        learnt: On the corrections that were picked out, among the held-out reviews; None without any.
+        more_reviews: About how many more reviews would decide; 0 where it is decided, or where no number would.
+    """
 
     outcome: Outcome
     explanation: str
+    held_out: Comparison | None = None
+    anchor: Comparison | None = None
+    general: bool = False
+    learnt: Learnt | None = None
+    more_reviews: int = 0
 
 
-def judge(champion: Metrics | None, challenger: Metrics | None) -> Judgement:
-    """Compares two scorings of the same held-out rows.
+def judge(held_out: Evidence, general: Evidence, reviews: Sequence[Sample] = ()) -> Judgement:
+    """The rule by which a challenger is put in force, or not. The whole of it is here.
 
-    NOT_WORSE if the challenger's accuracy is at least the champion's minus ACCURACY_MARGIN and its Brier score (mean
-    over rows of the squared error summed over the three classes; lower is better) is not higher. BETTER if, beyond
-    that, its accuracy is higher. WORSE otherwise. UNDECIDED if there were no rows to compare on.
+    The *anchor* is rows that no model's errors chose: the held-out reviews that show use as it is, where there are
+    enough (anchor.anchor_positions), else the base model's general rows. The other held-out reviews were *picked out*
+    because a model erred on them. Models are compared on rows that neither has trained on: McNemar's exact test on the
+    rows that changed sides, and intervals of the differences of accuracy and Brier score (comparison.compare).
+
+    1. UNDECIDED if no review was held out, or there is no anchor.
+    2. WORSE if the challenger loses on the anchor or on all held-out reviews: significantly fewer rows right, or a
+       Brier score that is significantly higher, by more than BRIER_MARGIN, with no more rows right.
+    3. UNDECIDED unless the anchor excludes a cost: with CONFIDENCE the Brier score is no more than BRIER_MARGIN higher,
+       and accuracy does not seem to fall by more than ACCURACY_MARGIN.
+    4. Where reviews are the anchor: UNDECIDED unless the challenger *knows* something of them: significantly more
+       right than its answers would have if they were dealt out among the rows by chance. Then BETTER if it *gains*
+       (significantly more rows right, and a significantly lower Brier score), else NOT_WORSE.
+    5. Where the general rows are: UNDECIDED unless something is learnt; then BETTER if the challenger gains on the
+       general rows, or on reviews none of which is a correction; else NOT_WORSE.
+
+    *Learnt*: the model in force is wrong on corrections because that is why they were sent, so any other model has more
+    of them right. They count as learnt only if the challenger has significantly more right than chance, as in 4.
+    Without corrections, gaining on the reviews counts. Learnt corrections alone never make a challenger BETTER.
+
+    Args:
+        held_out: The held-out reviews.
+        general: The general rows; not looked at where reviews are the anchor.
+        reviews: All reviews of the job, trained on and held out: their error rate gives the weights.
     """
-    if champion is None or challenger is None or challenger.samples == 0:
+    if not held_out.samples:
         return Judgement(Outcome.UNDECIDED, "No rows were held out, so the two could not be compared.")
-    numbers = (
-        f"on {challenger.samples} held-out rows: accuracy {champion.accuracy:.3f} -> {challenger.accuracy:.3f}, "
-        f"Brier {champion.brier:.3f} -> {challenger.brier:.3f}"
-    )
-    lost_accuracy = challenger.accuracy < champion.accuracy - ACCURACY_MARGIN
-    lost_brier = challenger.brier > champion.brier
-    if lost_accuracy or lost_brier:
-        which = " and ".join(
-            name for name, lost in (("accuracy", lost_accuracy), ("the Brier score", lost_brier)) if lost
+    everything = _reviews(held_out, reviews)
+    chosen = set(anchor_positions(held_out.samples))
+    picked = held_out.at(index for index in range(len(held_out.samples)) if index not in chosen)
+    corrections = picked.at(index for index, row in enumerate(picked.samples) if is_correction(row))
+    learnt = _learnt(corrections) if corrections.samples else None
+    if not chosen and not general.samples:
+        return Judgement(
+            Outcome.UNDECIDED,
+            "The held-out reviews alone can't say what learning them cost, and there are no general rows. On "
+            f"{_words(everything, 'held-out reviews')}",
+            everything,
+            learnt=learnt,
         )
-        return Judgement(Outcome.WORSE, f"Worse in {which} {numbers}.")
-    if challenger.accuracy > champion.accuracy:
-        return Judgement(Outcome.BETTER, f"More rows right and no worse Brier score {numbers}.")
-    return Judgement(Outcome.NOT_WORSE, f"Accuracy within {ACCURACY_MARGIN} and no worse Brier score {numbers}.")
+    anchor = _reviews(held_out.at(chosen), reviews) if chosen else _plain(general)
+    knows = _learnt(held_out.at(chosen)) if chosen else learnt
+    shown = knows.shown if knows else gains(everything)
+    if loses(anchor) or loses(everything):
+        outcome = Outcome.WORSE
+    elif not cost_excluded(anchor) or not shown:
+        outcome = Outcome.UNDECIDED
+    elif gains(anchor) or (not chosen and learnt is None):
+        outcome = Outcome.BETTER
+    else:
+        outcome = Outcome.NOT_WORSE
+    more = 0
+    if outcome is Outcome.UNDECIDED:
+        more = _more_reviews(everything, anchor, knows, general=not chosen, sent=len(reviews))
+    explanation = _explain(outcome, everything, anchor, learnt, general=not chosen, more=more)
+    return Judgement(outcome, explanation, everything, anchor, not chosen, learnt, more)
+
+
+def loses(found: Comparison) -> bool:
+    """Significantly fewer rows right; or the Brier score significantly higher, and by more than the margin."""
+    fewer_right = found.lost > found.gained and found.p_value <= SIGNIFICANCE
+    dearer = found.brier.low > 0 and found.brier.value > BRIER_MARGIN and found.accuracy.value <= 0
+    return fewer_right or dearer
+
+
+def gains(found: Comparison) -> bool:
+    """Significantly more rows right, and a significantly lower Brier score.
+
+    Both, because two trainings by one recipe differ by more than their rows' chance, and must not be called better.
+    """
+    return found.gained > found.lost and found.p_value <= SIGNIFICANCE and found.brier.high < 0
+
+
+def cost_excluded(found: Comparison) -> bool:
+    """Whether the rows exclude that the challenger costs more than the margins."""
+    return found.brier.upper(CONFIDENCE) <= BRIER_MARGIN and found.accuracy.value >= -ACCURACY_MARGIN
+
+
+def _plain(rows: Evidence) -> Comparison:
+    return compare(rows.samples, rows.champion, rows.challenger)
+
+
+def _reviews(rows: Evidence, reviews: Sequence[Sample]) -> Comparison:
+    weights = review_weights(rows.samples, review_error_rate(reviews or rows.samples))
+    return compare(rows.samples, rows.champion, rows.challenger, weights)
+
+
+def _learnt(found: Evidence) -> Learnt:
+    rows = len(found.samples)
+    labels = [LABELS.index(sample.correct_label) for sample in found.samples]
+    answers = [max(range(3), key=row.__getitem__) for row in found.challenger]
+    before, after = (
+        sum(max(range(3), key=row.__getitem__) == label for row, label in zip(side, labels, strict=True))
+        for side in (found.champion, found.challenger)
+    )
+    by_chance = sum(labels.count(label) * answers.count(label) for label in range(len(LABELS))) / rows**2
+    # The chance of at least `after` successes; bdtrc(k) is that of more than k.
+    p_value = float(bdtrc(after - 1, rows, by_chance)) if after else 1.0
+    return Learnt(rows, before, after, by_chance, p_value)
+
+
+def _more_reviews(reviews: Comparison, anchor: Comparison, knows: Learnt | None, *, general: bool, sent: int) -> int:
+    """About how many more reviews would decide, if the differences are what they seem; 0 if none would.
+
+    Reviews decide by those that are held out, so the held-out share of this job is assumed of the further ones. Where
+    the general rows are the anchor, more reviews decide by becoming the anchor themselves.
+    """
+    share = reviews.rows / max(sent, reviews.rows)
+    needed: list[float] = []
+    if not cost_excluded(anchor):
+        kept = anchor.brier.rows_for(BRIER_MARGIN - anchor.brier.value, CONFIDENCE)
+        lost = anchor.accuracy.rows_for(-anchor.accuracy.value, 1 - SIGNIFICANCE / 2)
+        needed.append(min(kept, lost) - (0 if general else anchor.rows))
+    elif knows is not None:
+        distance = knows.challenger_right / knows.rows - knows.by_chance
+        spread = math.sqrt(knows.by_chance * (1 - knows.by_chance))
+        reach = float(ndtri(1 - KNOWS_SIGNIFICANCE) + ndtri(POWER)) * spread
+        rows = (reach / distance) ** 2 if distance > 0 else math.inf
+        needed.append((rows - knows.rows) / (knows.rows / reviews.rows))
+    else:
+        needed.append(MIN_ANCHOR_ROWS - reviews.rows)
+    more = max(needed) / share
+    # To tens, upwards: it is a guess, and should not look like a count.
+    return math.ceil(max(more, 1.0) / 10) * 10 if more <= MOST_REVIEWS else 0
+
+
+def _explain(
+    outcome: Outcome,
+    reviews: Comparison,
+    anchor: Comparison,
+    learnt: Learnt | None,
+    *,
+    general: bool,
+    more: int,
+) -> str:
+    words = [_words(reviews, "held-out reviews")]
+    if learnt is not None:
+        words.append(
+            f"Of {learnt.rows} held-out corrections it has {learnt.challenger_right} right "
+            f"({learnt.champion_right} before; by chance "
+            f"{learnt.by_chance * learnt.rows:.0f})."
+        )
+    if general or learnt is not None:
+        which = "general rows" if general else "of them that no model's errors chose"
+        words.append(f"What that cost is judged on {_words(anchor, which)}")
+    if outcome is Outcome.UNDECIDED:
+        why = "what it has right could be chance" if cost_excluded(anchor) else "a cost can't be excluded"
+        asked = f"about {more:,} more reviews would decide" if more else "more reviews alone would hardly decide"
+        return f"Undecided: {why}; {asked}. On {' '.join(words)}"
+    first = {Outcome.BETTER: "Better", Outcome.NOT_WORSE: "Not worse", Outcome.WORSE: "Worse"}[outcome]
+    return f"{first}: on {' '.join(words)}"
+
+
+def _words(found: Comparison, rows: str) -> str:
+    return (
+        f"{found.rows} {rows} accuracy goes {found.champion_accuracy:.3f} -> {found.challenger_accuracy:.3f} "
+        f"({found.accuracy.low:+.3f} to {found.accuracy.high:+.3f}; {found.gained} rows gained, {found.lost} lost, "
+        f"p = {found.p_value:.2g}) and Brier {found.brier.value:+.3f} ({found.brier.low:+.3f} to "
+        f"{found.brier.high:+.3f})."
+    )

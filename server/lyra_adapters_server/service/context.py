@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lyra_adapters_server.executors.base import Executor
+from lyra_adapters_server.feedback.general import GeneralRows
 from lyra_adapters_server.jobs.limits import QueueLimits
 from lyra_adapters_server.jobs.log import EventLog
 from lyra_adapters_server.jobs.supervisor import Supervisor
@@ -37,6 +39,8 @@ class Service:
     supervisor: Supervisor
     # The allow-list; the first is the default.
     bases: tuple[BaseModelConfig, ...]
+    # The general rows of each base model, by alias.
+    general: Mapping[str, GeneralRows]
     heartbeat_s: float
     classify_limits: ClassifyLimits
     queue_limits: QueueLimits

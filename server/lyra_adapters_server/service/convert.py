@@ -12,6 +12,7 @@ from lyra_adapters_server.registry.layout import Layout
 from lyra_adapters_server.registry.names import full_name
 from lyra_adapters_server.storage.jobs import EventRecord, JobRecord
 from lyra_adapters_server.storage.versions import ActivationRecord, PointerRecord, VersionRecord
+from lyra_adapters_server.types import Sample
 
 
 def timestamp(time_us: int | None) -> Timestamp | None:
@@ -19,6 +20,19 @@ def timestamp(time_us: int | None) -> Timestamp | None:
     if time_us is None:
         return None
     return Timestamp(seconds=time_us // 1_000_000, nanos=time_us % 1_000_000 * 1000)
+
+
+def sample_message(sample: Sample) -> pb.Sample:
+    """A review."""
+    return pb.Sample(
+        id=sample.id,
+        premise=sample.premise,
+        hypothesis=sample.hypothesis,
+        correct_label=f"LABEL_{sample.correct_label}",
+        original_label=f"LABEL_{sample.original_label}" if sample.original_label else None,
+        original_confidence=sample.original_confidence,
+        group=sample.group,
+    )
 
 
 def event_message(record: EventRecord) -> pb.TrainEvent:

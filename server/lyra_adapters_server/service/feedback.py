@@ -15,7 +15,7 @@ from lyra_adapters_server.service import pages
 from lyra_adapters_server.service.auth.caller import calling
 from lyra_adapters_server.service.auth.scoping import in_scope
 from lyra_adapters_server.service.context import Service
-from lyra_adapters_server.service.convert import timestamp
+from lyra_adapters_server.service.convert import sample_message, timestamp
 from lyra_adapters_server.service.feedback_filters import MAX_NAME, read_filter, read_users
 from lyra_adapters_server.service.fields import Findings
 from lyra_adapters_server.service.samples import SampleReader
@@ -103,18 +103,9 @@ def _reviews(request: pb.RecordFeedbackRequest, findings: Findings) -> list[Revi
 
 
 def _recorded(review: RecordedReview) -> pb.RecordedReview:
-    sample = review.sample
     return pb.RecordedReview(
         review=pb.Review(
-            sample=pb.Sample(
-                id=sample.id,
-                premise=sample.premise,
-                hypothesis=sample.hypothesis,
-                correct_label=f"LABEL_{sample.correct_label}",
-                original_label=f"LABEL_{sample.original_label}" if sample.original_label else None,
-                original_confidence=sample.original_confidence,
-                group=sample.group,
-            ),
+            sample=sample_message(review.sample),
             task_id=review.task_id,
             domain=review.domain,
             review_time=timestamp(review.review_time),

@@ -32,6 +32,7 @@ from lyra_adapters_server.service.auth.tls import TlsError, TlsFiles, TlsKeeper
 from lyra_adapters_server.service.auth.tokens import TokensFileError
 from lyra_adapters_server.service.context import ClassifyLimits, Service
 from lyra_adapters_server.service.decoding import DecodingInterceptor
+from lyra_adapters_server.service.general_rows import general_rows
 from lyra_adapters_server.service.interceptor import PREFIX, RpcInterceptor
 from lyra_adapters_server.service.measured_worker import MeasuredWorker
 from lyra_adapters_server.service.metrics import Metrics
@@ -84,6 +85,7 @@ async def serve(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, gate: Gate, layout: Layout, database: Database, presence: Presence) -> None:
+    general = general_rows(settings)
     metrics = Metrics()
     worker = MeasuredWorker(
         metrics,
@@ -101,7 +103,7 @@ async def _serve(settings: Settings, gate: Gate, layout: Layout, database: Datab
     )
     event_log = EventLog(database)
     rules = Rules(settings.max_attempts, settings.lease_s, settings.progress_interval_s)
-    supervisor = Supervisor(database, event_log, worker, layout, rules, presence.owner)
+    supervisor = Supervisor(database, event_log, worker, layout, rules, presence.owner, general)
     retention = Retention(database, layout, Keep(settings.keep_versions, settings.keep_job_days))
     server = _make_server(settings, gate, metrics)
     service = Service(
@@ -112,6 +114,7 @@ async def _serve(settings: Settings, gate: Gate, layout: Layout, database: Datab
         executor=worker,
         supervisor=supervisor,
         bases=settings.bases,
+        general=general,
         heartbeat_s=settings.heartbeat_s,
         classify_limits=ClassifyLimits(settings.classify_waiting, settings.classify_wait_s),
         queue_limits=QueueLimits(settings.max_queued_jobs, settings.max_queued_jobs_per_principal),

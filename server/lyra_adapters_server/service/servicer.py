@@ -16,7 +16,7 @@ from lyra_adapters_server import failpoints
 from lyra_adapters_server.errors import Violation, invalid
 from lyra_adapters_server.jobs import acceptance
 from lyra_adapters_server.registry.names import is_adapter_name
-from lyra_adapters_server.service import changes, deletion, feedback, listings
+from lyra_adapters_server.service import changes, deletion, feedback, listings, report
 from lyra_adapters_server.service.auth.caller import calling
 from lyra_adapters_server.service.auth.scoping import check_adapter, in_scope
 from lyra_adapters_server.service.base_models import find_base
@@ -95,6 +95,10 @@ class AdapterServicer(pb_grpc.AdapterServiceServicer):
     async def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:  # noqa: N802
         """Labels pairs."""
         return await self._classifier.classify(request)
+
+    async def Report(self, request: pb.ReportRequest, context: Context) -> pb.ReportResponse:  # noqa: N802
+        """How a version did, row by row."""
+        return await report.report(self._service, request)
 
     async def RecordFeedback(  # noqa: N802
         self, request: pb.RecordFeedbackRequest, context: Context

@@ -136,6 +136,19 @@ def remember_uses(connection: Connection, adapter: str, number: int, uses: Itera
         connection.execute(sqlite_insert(sample_uses).on_conflict_do_nothing(), rows)
 
 
+def contents_trained_on(connection: Connection, versions: Iterable[tuple[str, int]]) -> set[str]:
+    """Content digests of the rows that any of these versions (adapter, number) was trained on, held-out ones not."""
+    found: set[str] = set()
+    for adapter, number in versions:
+        rows = connection.execute(
+            select(sample_uses.c.content).where(
+                sample_uses.c.adapter == adapter, sample_uses.c.number == number, not_(sample_uses.c.held_out)
+            )
+        )
+        found.update(row.content for row in rows)
+    return found
+
+
 def chunks(values: Iterable[T]) -> Iterator[list[T]]:
     """The values in lists that fit into an IN list."""
     found = list(values)

@@ -141,6 +141,12 @@ def job_samples(connection: Connection, job_id: str) -> tuple[list[dict[str, Any
     return row.training_samples, row.validation_samples
 
 
+def find_samples(connection: Connection, job_id: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
+    """As job_samples(); None where the job's rows have been deleted."""
+    row = connection.execute(select(job_rows).where(job_rows.c.job_id == job_id)).one_or_none()
+    return (row.training_samples, row.validation_samples) if row else None
+
+
 def page_of_jobs(
     connection: Connection,
     *,

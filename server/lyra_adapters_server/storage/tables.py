@@ -143,6 +143,16 @@ reservations = Table(
     Column("result", JSON(none_as_null=True)),
 )
 
+# How a version did on each row that its gate asked about, for the report: probabilities, no texts.
+version_rows = Table(
+    "version_rows",
+    metadata,
+    Column("adapter", String, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("rows", JSON, nullable=False),
+    ForeignKeyConstraint(["adapter", "number"], ["versions.adapter", "versions.number"], ondelete="CASCADE"),
+)
+
 # Every change of a pointer. `parent` is the revision that one step back returns to: the history is a stack that is
 # kept as a tree, so a rollback forgets nothing and two rollbacks never toggle.
 activations = Table(

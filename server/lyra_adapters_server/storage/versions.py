@@ -12,7 +12,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from lyra_adapters_server.scope import Scope
 from lyra_adapters_server.storage.scoped import within
-from lyra_adapters_server.storage.tables import activations, adapters, jobs, splits, versions
+from lyra_adapters_server.storage.tables import activations, adapters, jobs, splits, version_rows, versions
 
 
 class VersionState(StrEnum):
@@ -136,6 +136,17 @@ def page_of_versions(
     return [VersionRecord(**row._mapping) for row in rows], total
 
 
+def lineage(connection: Connection, adapter: str, number: int) -> list[tuple[str, int]]:
+    """The version and those it grew from, nearest first, as adapter and number."""
+    found: list[tuple[str, int]] = []
+    version = find_version(connection, adapter, number)
+    while version is not None:
+        found.append((version.adapter, version.number))
+        parent, _, digits = version.continued_from.rpartition("_v")
+        version = find_version(connection, parent, int(digits)) if parent else None
+    return found
+
+
 def take_number(connection: Connection, adapter: str) -> int:
     """Takes the next version number of an adapter, for good."""
     ensure_adapter(connection, adapter)
@@ -164,6 +175,18 @@ def mark_deleted(connection: Connection, adapter: str, number: int, time: int, a
         .where(versions.c.adapter == adapter, versions.c.number == number)
         .values(delete_time=time, delete_actor=actor, delete_reason=reason)
     )
+
+
+def remember_rows(connection: Connection, adapter: str, number: int, rows: Mapping[str, Any]) -> None:
+    """Stores how a version did on each row that its gate asked about."""
+    connection.execute(insert(version_rows).values(adapter=adapter, number=number, rows=dict(rows)))
+
+
+def version_row_scores(connection: Connection, adapter: str, number: int) -> dict[str, Any] | None:
+    """What remember_rows stored; None for a version that was published before there was such a record."""
+    where = (version_rows.c.adapter == adapter, version_rows.c.number == number)
+    row = connection.execute(select(version_rows.c.rows).where(*where)).one_or_none()
+    return dict(row.rows) if row else None
 
 
 def ensure_adapter(connection: Connection, adapter: str) -> None:

@@ -14,7 +14,7 @@ from lyra_adapters.v1 import adapter_service_pb2 as pb
 # Results that the client composes itself.
 OURS = {
     *("TrainEvent", "Page", "PointerMove", "Unknown", "Classifications", "FeedbackReceipt"),
-    *("DeletedFeedback", "DeletedVersion"),
+    *("DeletedFeedback", "DeletedVersion", "Report"),
 }
 
 

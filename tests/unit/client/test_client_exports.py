@@ -6,16 +6,16 @@ import lyra_adapters
 from lyra_adapters import AdapterClient, AsyncAdapterClient, AsyncEventStream, EventStream
 
 EXPORTED = """
-Aborted Activation AdapterClient AdapterError AdapterStatus AdapterVersion AlreadyExists AsyncAdapterClient
-AsyncChangeStream AsyncEventStream BaseModelIdentity BaseModelState BaseModelStatus CallCancelled Cancelled
-ChangeStream Checkpointed Classification Classifications ConflictPolicy Confusion ConfusionRow DataLoss
-DeletedFeedback DeletedVersion DeadlineExceeded AdapterFormat Downloaded Evaluation EvaluationStage Event EventStream
+Aborted Activation AdapterClient AdapterError AdapterFormat AdapterStatus AdapterVersion AlreadyExists
+AsyncAdapterClient AsyncChangeStream AsyncEventStream BaseModelIdentity BaseModelState BaseModelStatus CallCancelled
+Cancelled ChangeStream Checkpointed Classification Classifications Comparison ConflictPolicy Confusion ConfusionRow
+DataLoss DeadlineExceeded DeletedFeedback DeletedVersion Downloaded Evaluation EvaluationStage Event EventStream
 Failed FailedPrecondition FeedbackCount FeedbackReceipt FeedbackSource FeedbackSummary FieldViolation FileInfo
-Heartbeat InvalidArgument Job JobState Label LoraConfig Metrics NotDue NotFound OutOfRange Page Pair PermissionDenied
-PointerChange PointerChangeKind PointerMove Probabilities Progress Published Queued Reconnect RecordedReview
-ReconnectPolicy ResourceExhausted Resumed Review Sample ServerFault ServiceStatus Started Succeeded TrainEvent
-TrainingCancelled TrainingConfig TrainingDue TrainingFailed TriggerPolicy Unauthenticated Unavailable Unimplemented
-Unknown Verdict VerdictOutcome VersionState Warning __version__
+Heartbeat Interval InvalidArgument Job JobState Label LearntCorrections LoraConfig Metrics NotDue NotFound OutOfRange
+Page Pair PermissionDenied PointerChange PointerChangeKind PointerMove Probabilities Progress Published Queued
+Reconnect ReconnectPolicy RecordedReview Report ReportRow ResourceExhausted Resumed Review Sample ServerFault
+ServiceStatus Started Succeeded TrainEvent TrainingCancelled TrainingConfig TrainingDue TrainingFailed TriggerPolicy
+Unauthenticated Unavailable Unimplemented Unknown Verdict VerdictOutcome VersionState Warning __version__
 """
 
 
@@ -46,7 +46,7 @@ def test_both_clients_have_the_same_surface() -> None:
 def test_the_surface_is_this() -> None:
     methods = """
         activate cancel classify close delete_feedback delete_version download feedback feedback_summary job
-        jobs list list_feedback list_jobs record_feedback rollback status target train versions wait watch
+        jobs list list_feedback list_jobs record_feedback report rollback status target train versions wait watch
         watch_adapter
     """
     assert sorted(public(AdapterClient)) == sorted(methods.split())

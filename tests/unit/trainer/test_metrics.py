@@ -1,7 +1,8 @@
 import math
+import random
 
 import pytest
-from lyra_adapters_server.trainer.metrics import compute_metrics
+from lyra_adapters_server.trainer.metrics import calibration_error, compute_metrics
 
 
 def test_a_worked_example() -> None:
@@ -27,3 +28,20 @@ def test_a_certain_mistake_has_a_finite_loss_and_the_largest_brier() -> None:
 def test_refuses_what_it_cannot_score(rows: list[tuple[float, float, float]], labels: list[int]) -> None:
     with pytest.raises(ValueError, match="rows of probabilities"):
         compute_metrics(rows, labels)
+
+
+def test_calibration_error_of_honest_and_of_boasting_probabilities() -> None:
+    generator = random.Random(0)
+
+    def rows(count: int, claimed: float, real: float) -> tuple[list[tuple[float, float, float]], list[int]]:
+        rest = (1 - claimed) / 2
+        labels = [0 if generator.random() < real else 1 for _ in range(count)]
+        return [(claimed, rest, rest)] * count, labels
+
+    assert calibration_error(*rows(20_000, 0.7, 0.7)) < 0.02
+    assert calibration_error(*rows(20_000, 0.9, 0.6)) == pytest.approx(0.3, abs=0.02)
+    # Chance alone makes the plain estimate large on few rows; less of it is left here.
+    few = [calibration_error(*rows(100, 0.7, 0.7)) for _ in range(200)]
+    plain = 0.7 * 0.3 / 10  # the expected squared gap of a bin of ten
+    assert sum(few) / len(few) < 0.6 * plain**0.5
+    assert calibration_error(*rows(19, 0.9, 0.1)) == 0.0

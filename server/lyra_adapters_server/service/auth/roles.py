@@ -13,6 +13,7 @@ ROLES: dict[str, Role] = {
     "List": Role.READ,
     "ListJobs": Role.READ,
     "ListFeedback": Role.READ,
+    "Report": Role.READ,
     "Classify": Role.READ,
     "Download": Role.READ,
     "Train": Role.TRAIN,

@@ -1,0 +1,179 @@
+"""Two models on the same rows: paired differences with intervals, an exact test, and how many rows would decide."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import bdtr, ndtri
+
+from lyra_adapters_server.types import LABELS, Sample
+
+Probabilities = Sequence[tuple[float, float, float]]
+
+# Resamples of a bootstrap: enough that a bound moves by less than its own rounding when the seed changes.
+RESAMPLES = 2000
+# Chance of an experiment with the rows that are asked for to decide, if the difference is what it seems.
+POWER = 0.8
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A difference, challenger minus champion, with an interval of the stated confidence and its per-row variance."""
+
+    value: float
+    low: float
+    high: float
+    # What one row adds to the variance of the mean; the variance of `value` is this over the rows.
+    row_variance: float
+    rows: int
+
+    def lower(self, confidence: float) -> float:
+        """The bound below which the difference lies with at most probability 1 - `confidence`."""
+        return self.value - float(ndtri(confidence)) * self.error
+
+    def upper(self, confidence: float) -> float:
+        """The bound above which the difference lies with at most probability 1 - `confidence`."""
+        return self.value + float(ndtri(confidence)) * self.error
+
+    @property
+    def error(self) -> float:
+        """The standard error."""
+        return math.sqrt(self.row_variance / self.rows) if self.rows else math.inf
+
+    def rows_for(self, distance: float, confidence: float) -> float:
+        """Rows after which a difference that lies `distance` from a bound is told from it, with chance POWER."""
+        if distance <= 0:
+            return math.inf
+        return self.row_variance * (float(ndtri(confidence) + ndtri(POWER)) / distance) ** 2
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Champion and challenger on the same rows.
+
+    Attributes:
+        rows: Rows compared.
+        champion_accuracy: Share of rows that the champion has right; weighted, as the differences are.
+        challenger_accuracy: The same of the challenger.
+        accuracy: Difference of the accuracies; above 0 the challenger is better. 95 % interval.
+        brier: Difference of the Brier scores; below 0 the challenger is better. 95 % interval.
+        gained: Rows that the champion had wrong and the challenger has right.
+        lost: Rows the other way round.
+        p_value: Exact two-sided McNemar test of gained against lost.
+    """
+
+    rows: int
+    champion_accuracy: float
+    challenger_accuracy: float
+    accuracy: Estimate
+    brier: Estimate
+    gained: int
+    lost: int
+    p_value: float
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """Exact two-sided p-value of McNemar's test: rows that changed fall either way like a fair coin (1947).
+
+    Args:
+        gained: Rows that only the challenger has right.
+        lost: Rows that only the champion has right.
+    """
+    changed = gained + lost
+    return min(1.0, 2.0 * float(bdtr(min(gained, lost), changed, 0.5))) if changed else 1.0
+
+
+def compare(
+    samples: Sequence[Sample],
+    champion: Probabilities,
+    challenger: Probabilities,
+    weights: Sequence[float] | None = None,
+) -> Comparison:
+    """Compares two sets of probabilities for the same rows. There must be at least one row.
+
+    The interval of the accuracies' difference adds half a gained and half a lost row to each stratum (rows of equal
+    weight), as Agresti and Min (2005) do for matched pairs: without that, few rows that happen to agree would claim
+    certainty. The Brier scores' difference gets a paired bootstrap that draws whole documents (rows of one group or
+    one premise), because rows of one document err together. The same documents widen the accuracies' interval by the
+    design effect that the rows show.
+
+    Args:
+        samples: The rows, with their correct labels.
+        champion: (rows, 3), in the order of LABELS.
+        challenger: The same.
+        weights: Of the rows; their mean is made 1. None: all alike.
+    """
+    labels = np.array([LABELS.index(sample.correct_label) for sample in samples])
+    weight = np.ones(len(samples)) if weights is None else np.asarray(weights, dtype=float)
+    weight = weight / weight.mean()
+    old, new = np.asarray(champion, dtype=float), np.asarray(challenger, dtype=float)
+    right_before, right_after = old.argmax(axis=1) == labels, new.argmax(axis=1) == labels
+    gained, lost = int((right_after & ~right_before).sum()), int((right_before & ~right_after).sum())
+    clusters = _clusters(samples)
+    return Comparison(
+        rows=len(samples),
+        champion_accuracy=float((weight * right_before).mean()),
+        challenger_accuracy=float((weight * right_after).mean()),
+        accuracy=_accuracy(right_after.astype(float) - right_before, weight, clusters),
+        brier=_bootstrap(weight * (_brier(new, labels) - _brier(old, labels)), weight, clusters),
+        gained=gained,
+        lost=lost,
+        p_value=mcnemar(gained, lost),
+    )
+
+
+def _brier(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = ((probabilities - np.eye(len(LABELS))[labels]) ** 2).sum(axis=1)
+    return found
+
+
+def _clusters(samples: Sequence[Sample]) -> list[NDArray[np.int64]]:
+    """The positions of the rows of each document."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for index, sample in enumerate(samples):
+        found[sample.group or sample.premise].append(index)
+    return [np.array(rows) for rows in found.values()]
+
+
+def _accuracy(
+    difference: NDArray[np.float64], weight: NDArray[np.float64], clusters: list[NDArray[np.int64]]
+) -> Estimate:
+    rows = len(difference)
+    value = float((weight * difference).mean())
+    variance = 0.0
+    for level in np.unique(weight):
+        stratum = difference[weight == level]
+        count = len(stratum) + 2
+        changed, mean = (np.abs(stratum).sum() + 1) / count, stratum.sum() / count
+        # The stratum's share of the weighted mean, squared, times the variance of its own mean.
+        variance += float((level * len(stratum) / rows) ** 2 * (changed - mean**2) / count)
+    return _estimate(value, variance * _design_effect(weight * difference, clusters), rows)
+
+
+def _design_effect(values: NDArray[np.float64], clusters: list[NDArray[np.int64]]) -> float:
+    """How much wider the mean spreads because rows of a document go together; at least 1 (Kish, 1965)."""
+    centred = values - values.mean()
+    alone = float((centred**2).sum())
+    together = float(sum(centred[rows].sum() ** 2 for rows in clusters))
+    return max(1.0, together / alone) if alone > 0 else 1.0
+
+
+def _bootstrap(values: NDArray[np.float64], weight: NDArray[np.float64], clusters: list[NDArray[np.int64]]) -> Estimate:
+    """A percentile interval of the weighted mean over resampled documents; the same rows give the same bounds."""
+    sums = np.array([values[rows].sum() for rows in clusters])
+    weights = np.array([weight[rows].sum() for rows in clusters])
+    drawn = np.random.default_rng(0).integers(len(clusters), size=(RESAMPLES, len(clusters)))
+    means = sums[drawn].sum(axis=1) / weights[drawn].sum(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    rows = len(values)
+    return Estimate(float(values.mean()), float(low), float(high), float(means.var()) * rows, rows)
+
+
+def _estimate(value: float, variance: float, rows: int) -> Estimate:
+    reach = float(ndtri(0.975)) * math.sqrt(variance)
+    return Estimate(value, max(-1.0, value - reach), min(1.0, value + reach), variance * rows, rows)

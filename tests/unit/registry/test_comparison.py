@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from lyra_adapters_server.registry.comparison import Comparison, compare, mcnemar
+from lyra_adapters_server.types import LABELS, Sample
+
+SURE = {0: (0.9, 0.05, 0.05), 1: (0.05, 0.9, 0.05), 2: (0.05, 0.05, 0.9)}
+
+
+def samples(labels: list[int], groups: list[str] | None = None) -> list[Sample]:
+    return [
+        Sample(
+            id=str(index),
+            premise=f"p{index}",
+            hypothesis="h",
+            correct_label=LABELS[label],
+            group=groups[index] if groups else "",
+        )
+        for index, label in enumerate(labels)
+    ]
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (5, 0), (0, 6), (12, 4), (9, 9), (30, 14)])
+def test_mcnemar_is_the_sum_of_the_tails_of_a_fair_coin(gained: int, lost: int) -> None:
+    changed = gained + lost
+    tail = sum(math.comb(changed, k) for k in range(min(gained, lost) + 1)) / 2**changed
+    assert mcnemar(gained, lost) == pytest.approx(min(1.0, 2 * tail))
+
+
+def test_differences_are_those_of_the_rows() -> None:
+    rows = samples([0, 1, 2, 0, 1, 2])
+    champion = [SURE[0]] * 6
+    challenger = [SURE[0], SURE[1], SURE[2], SURE[1], SURE[1], SURE[0]]
+    found = compare(rows, champion, challenger)
+    assert (found.rows, found.gained, found.lost) == (6, 3, 1)
+    assert (found.champion_accuracy, found.challenger_accuracy) == (pytest.approx(2 / 6), pytest.approx(4 / 6))
+    assert found.accuracy.value == pytest.approx(2 / 6)
+    right, wrong = 0.1**2 + 2 * 0.05**2, 0.95**2 + 0.9**2 + 0.05**2
+    assert found.brier.value == pytest.approx((right - wrong) * 2 / 6)
+    assert found.accuracy.low < found.accuracy.value < found.accuracy.high
+    assert found.brier.low <= found.brier.value <= found.brier.high
+
+
+def test_weights_count_rows_as_they_occur() -> None:
+    rows = samples([0, 0, 0, 0])
+    champion, challenger = [SURE[0], SURE[1], SURE[1], SURE[1]], [SURE[1], SURE[0], SURE[0], SURE[0]]
+    even = compare(rows, champion, challenger)
+    weighted = compare(rows, champion, challenger, [3.0, 1 / 3, 1 / 3, 1 / 3])
+    assert even.accuracy.value == pytest.approx(0.5)
+    assert weighted.accuracy.value == pytest.approx(-0.5)
+    assert weighted.champion_accuracy == pytest.approx(0.75)
+
+
+def test_few_rows_that_agree_claim_no_certainty() -> None:
+    few = compare(samples([0] * 5), [SURE[0]] * 5, [SURE[0]] * 5)
+    many = compare(samples([0] * 500), [SURE[0]] * 500, [SURE[0]] * 500)
+    assert few.accuracy.high - few.accuracy.low > 0.3
+    assert many.accuracy.high - many.accuracy.low < 0.02
+
+
+def test_rows_of_one_document_count_for_less() -> None:
+    labels = [0] * 60
+    champion = [SURE[0]] * 60
+    challenger = [SURE[0] if index // 10 % 2 else SURE[1] for index in range(60)]
+    apart = compare(samples(labels), champion, challenger)
+    together = compare(samples(labels, [str(index // 10) for index in range(60)]), champion, challenger)
+    assert together.accuracy.value == apart.accuracy.value
+    assert together.accuracy.error > 2 * apart.accuracy.error
+    assert together.brier.error > 2 * apart.brier.error
+
+
+def test_the_same_rows_give_the_same_interval() -> None:
+    rows = samples([0, 1, 2] * 20)
+    champion, challenger = [SURE[0]] * 60, [SURE[index % 2] for index in range(60)]
+    assert compare(rows, champion, challenger) == compare(rows, champion, challenger)
+
+
+def test_four_times_the_rows_halve_the_error_and_rows_for_says_so() -> None:
+    def found(times: int) -> Comparison:
+        champion = [SURE[0]] * 60 * times
+        challenger = [SURE[index % 2] for index in range(60)] * times
+        return compare(samples([0, 1, 2] * 20 * times), champion, challenger)
+
+    one, four = found(1), found(4)
+    assert four.accuracy.error == pytest.approx(one.accuracy.error / 2, rel=0.1)
+    assert one.accuracy.rows_for(0.1, 0.9) == pytest.approx(four.accuracy.rows_for(0.1, 0.9), rel=0.1)
+    assert one.accuracy.rows_for(0.05, 0.9) == pytest.approx(4 * one.accuracy.rows_for(0.1, 0.9))
+    assert one.accuracy.rows_for(-0.01, 0.9) == math.inf
