@@ -10,7 +10,7 @@ import typer
 
 from lyra_adapters import __version__
 from lyra_adapters.cli import run_server
-from lyra_adapters.cli.commands import change, download, feedback, look, report, train, use
+from lyra_adapters.cli.commands import change, download, feedback, look, pull, report, train, use
 from lyra_adapters.cli.exits import HELP, Exit
 
 app = typer.Typer(
@@ -62,7 +62,7 @@ def _add_server_command(name: str) -> None:
 for server_command in OF_THE_SERVER:
     _add_server_command(server_command)
 
-for group in (train, look, report, change, use, download, feedback):
+for group in (train, look, report, change, use, download, pull, feedback):
     group.register(app)
 
 

@@ -34,7 +34,12 @@ class Context:
     connection: Connection
     json: bool
 
-    def client(self, on_reconnect: Callable[[Reconnect], None] | None = None) -> AdapterClient:
+    def client(
+        self,
+        on_reconnect: Callable[[Reconnect], None] | None = None,
+        *,
+        reconnect: ReconnectPolicy | None = None,
+    ) -> AdapterClient:
         """A client for the server that the options name."""
         c = self.connection
         return AdapterClient(
@@ -45,7 +50,7 @@ class Context:
             ca=c.ca,
             cert=c.cert,
             key=c.key,
-            reconnect=ReconnectPolicy(connect_within=CONNECT_WITHIN),
+            reconnect=reconnect or ReconnectPolicy(connect_within=CONNECT_WITHIN),
             on_reconnect=on_reconnect,
         )
 
