@@ -1,4 +1,4 @@
-"""`pull --follow` through 20 activations and rollbacks, killed in between: always a whole version, at last the right one.
+"""`pull --follow` through 20 activations and rollbacks, killed in between: always a whole version, then the right one.
 
 A thread looks all the time: whatever has a version's name must be that version, byte for byte, and so must what the
 link leads to. The server is killed once, too, and comes back on its port.
