@@ -12,6 +12,7 @@ import json
 import signal
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from lyra_adapters.v1 import adapter_service_pb2 as pb
-from quick_server import BASE_QUALITY, COMMAND, Script, seed
+from quick_server import COMMAND, Script, seed
 from server_process import ServerProcess
 from train_requests import train_request
 
@@ -45,6 +46,8 @@ STATES = {
     "REJECTED": pb.VERSION_STATE_REJECTED,
     "CANDIDATE": pb.VERSION_STATE_CANDIDATE,
 }
+PASSES = (pb.VERDICT_OUTCOME_BETTER, pb.VERDICT_OUTCOME_NOT_WORSE)
+outcomes: Counter[str] = Counter()
 examples, steps_done = itertools.count(), itertools.count()
 
 
@@ -53,7 +56,7 @@ class Name:
     """What the model knows of an adapter's name."""
 
     stack: list[int] = field(default_factory=list)
-    qualities: dict[int, int] = field(default_factory=dict)
+    versions: int = 0
     been_in_force: set[int] = field(default_factory=set)
     rejected: set[int] = field(default_factory=set)
     revision: int = 0
@@ -67,14 +70,12 @@ class Name:
         if self.stack:
             self.been_in_force.add(self.stack[-1])
 
-    def published(self, quality: int, activation: int) -> None:
-        """A training ended: its version, judged against what is in force."""
-        champion = self.qualities[self.active] if self.active else BASE_QUALITY
-        number = len(self.qualities) + 1
-        self.qualities[number] = quality
-        if quality < champion:
+    def published(self, activation: int, outcome: int) -> None:
+        """A training ended with a version and the gate's verdict, which other tests look into."""
+        number = self.versions = self.versions + 1
+        if outcome == pb.VERDICT_OUTCOME_WORSE:
             self.rejected.add(number)
-        if activation == ALWAYS or (activation == GATED and quality >= champion):
+        if activation == ALWAYS or (activation == GATED and outcome in PASSES):
             self.stack.append(number)
             self.moved()
 
@@ -92,7 +93,6 @@ class Job:
 
     job_id: str
     name: str
-    quality: int
     activation: int
     script: Script
 
@@ -147,7 +147,11 @@ class Histories(RuleBasedStateMachine):
         self.train_now(list(self.names)[name], quality, activation, script)
 
     def train_now(self, name: str, quality: int, activation: int, script: Script) -> None:
-        request = train_request(name, 60, epochs=3, activation=activation, request_id=str(uuid.uuid4()))
+        request = train_request(name, 120, epochs=3, activation=activation, request_id=str(uuid.uuid4()))
+        request.training.validation_fraction = 0.5
+        for sample in request.samples:
+            # Rows that no model's errors chose, so that the gate has something to go by.
+            sample.ClearField("original_label")
         request.training.seed = seed(quality, script)
         stream = self.served.stub.Train(request)
         job_id = next(stream).job_id
@@ -156,7 +160,7 @@ class Histories(RuleBasedStateMachine):
         assert next(again).job_id == job_id
         again.cancel()
         stream.cancel()
-        self.jobs.append(Job(job_id, name, quality, activation, script))
+        self.jobs.append(Job(job_id, name, activation, script))
         self.drain()
 
     def drain(self) -> None:
@@ -166,17 +170,19 @@ class Histories(RuleBasedStateMachine):
             if job.script is Script.FAILS:
                 self.check_ended(job.job_id, "failed")
             else:
-                self.check_ended(job.job_id, "succeeded")
-                self.names[job.name].published(job.quality, job.activation)
+                outcome = self.check_ended(job.job_id, "succeeded")[-2].verdict.outcome
+                outcomes[pb.VerdictOutcome.Name(outcome)] += 1
+                self.names[job.name].published(job.activation, outcome)
         if self.jobs:
             self.served.process.wait_for_state(self.jobs[0].job_id, "RUNNING")
 
-    def check_ended(self, job_id: str, kind: str) -> None:
+    def check_ended(self, job_id: str, kind: str) -> list[pb.TrainEvent]:
         """Its events are gapless and end as they should; what they are is remembered."""
         events = [event for event in self.served.stub.Watch(pb.WatchRequest(job_id=job_id)) if event.sequence]
         assert [event.sequence for event in events] == list(range(1, len(events) + 1))
         assert events[-1].WhichOneof("event") == kind
         self.ended[job_id] = (kind, [event.SerializeToString(deterministic=True) for event in events])
+        return events
 
     @precondition(lambda self: self.jobs)
     @rule(which=st.integers(0, 20))
@@ -197,7 +203,7 @@ class Histories(RuleBasedStateMachine):
         right = self.expect(request, known, expected)
         if not right:
             assert self.refused("Activate", request) == "ACTIVE_CHANGED"
-        elif version not in known.qualities:
+        elif not 1 <= version <= known.versions:
             assert self.refused("Activate", request) == "VERSION_NOT_FOUND"
         elif known.state(version) == "REJECTED" and not allow:
             assert self.refused("Activate", request) == "VERSION_REJECTED"
@@ -224,7 +230,7 @@ class Histories(RuleBasedStateMachine):
         if to == "" and not known.stack:
             assert self.refused("Rollback", request) == "NOTHING_TO_ROLL_BACK"
             return
-        if number and number not in known.qualities:
+        if number and number > known.versions:
             assert self.refused("Rollback", request) == "VERSION_NOT_FOUND"
             return
         if number and number not in known.been_in_force:
@@ -299,7 +305,7 @@ class Histories(RuleBasedStateMachine):
         for adapter, known in self.names.items():
             listed = stub.List(pb.ListRequest(adapter=adapter, include_history=True))
             states = {int(version.version[1:]): version.state for version in listed.versions}
-            assert states == {number: STATES[known.state(number)] for number in known.qualities}
+            assert states == {number: STATES[known.state(number)] for number in range(1, known.versions + 1)}
             active = f"{adapter}_v{known.active}" if known.active else "base"
             assert (pointers[adapter].active, pointers[adapter].pointer_revision) == (active, known.revision)
             assert [change.pointer_revision for change in listed.history] == list(range(known.revision, 0, -1))
@@ -341,6 +347,6 @@ def test_random_histories_are_as_the_model_says(served: Served, histories: int, 
             phases=[Phase.generate],
         ),
     )
-    print(f"{next(examples)} histories, {next(steps_done)} steps in {time.monotonic() - begun:.0f} s")
+    print(f"{next(examples)} histories, {next(steps_done)} steps in {time.monotonic() - begun:.0f} s; {dict(outcomes)}")
     assert not served.process.logged("job_broke")
     assert not served.process.logged("rpc_broke")

@@ -15,12 +15,14 @@ import pytest
 import typer
 import yaml
 from lyra_adapters.cli.app import app
+from lyra_adapters.v1 import adapter_service_pb2 as pb
 from lyra_adapters_server.config import ENV_PREFIX, Settings, load_settings
-from lyra_adapters_server.service import main as server_main
+from lyra_adapters_server.service.auth.exposure import check_exposure
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 VERSION = PYPROJECT["project"]["version"]
+SERVICE = pb.DESCRIPTOR.services_by_name["AdapterService"].full_name
 PORT = str(Settings.model_fields["listen"].default).rpartition(":")[2]
 
 
@@ -118,7 +120,7 @@ def test_settings_paths_and_commands_of_the_image(monkeypatch: pytest.MonkeyPatc
     for name, value in own.items():
         monkeypatch.setenv(name, value)
     settings = load_settings([])
-    server_main._check_listen(settings.listen)
+    check_exposure(settings)
     assert settings.listen.endswith(f":{PORT}")
     assert str(settings.home) in volumes
     assert str(settings.cache_dir.parent) in volumes
@@ -143,7 +145,7 @@ def test_health_check_of_the_image() -> None:
     assert program == "python"
     assert copied()["docker/healthcheck.py"] == script
     text = (ROOT / "docker" / "healthcheck.py").read_text(encoding="utf-8")
-    assert f'"{server_main.SERVICE_NAME}"' in text
+    assert f'"{SERVICE}"' in text
     timeout = re.search(r"--timeout=(\d+)s", of("HEALTHCHECK")[0])
     within = re.search(r"^TIMEOUT_S = ([\d.]+)$", text, re.MULTILINE)
     assert timeout
@@ -212,4 +214,4 @@ def test_systemd_unit_and_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.home == Path("/var/lib") / service["StateDirectory"]
     assert settings.cache_dir == Path("/var/cache") / service["CacheDirectory"]
     assert Path(service["Environment"].partition("=")[2]).is_relative_to(settings.cache_dir)
-    server_main._check_listen(settings.listen)
+    check_exposure(settings)

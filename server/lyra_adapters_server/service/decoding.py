@@ -10,10 +10,9 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
-from grpc_status import rpc_status
 
 from lyra_adapters_server.errors import Kind, Refusal
-from lyra_adapters_server.service.errors import rich_status
+from lyra_adapters_server.service.errors import abort
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -55,7 +54,7 @@ def _unary_unary(handler: Any) -> Callable[[bytes, Context], Awaitable[Any]]:
         try:
             request = handler.request_deserializer(data)
         except DecodeError:
-            await _abort(context)
+            await abort(context, undecodable())
         return await handler.unary_unary(request, context)
 
     return call
@@ -66,7 +65,7 @@ def _unary_stream(handler: Any) -> Callable[[bytes, Context], AsyncIterator[Any]
         try:
             request = handler.request_deserializer(data)
         except DecodeError:
-            await _abort(context)
+            await abort(context, undecodable())
         # Health writes to the context instead of yielding.
         answers = handler.unary_stream(request, context)
         if not hasattr(answers, "__aiter__"):
@@ -88,10 +87,6 @@ def _stream_stream(handler: Any) -> Callable[[AsyncIterator[bytes], Context], As
             async for response in handler.stream_stream(decoded(requests), context):
                 yield response
         except DecodeError:
-            await _abort(context)
+            await abort(context, undecodable())
 
     return call
-
-
-async def _abort(context: Context) -> None:
-    await context.abort_with_status(rpc_status.to_status(rich_status(undecodable())))

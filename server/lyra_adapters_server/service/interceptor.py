@@ -9,7 +9,6 @@ from typing import Any
 import grpc
 import structlog
 from google.protobuf.message import DecodeError
-from grpc_status import rpc_status
 
 from lyra_adapters_server.errors import Kind, Refusal
 from lyra_adapters_server.logs import without_text
@@ -18,7 +17,7 @@ from lyra_adapters_server.service.auth.caller import Caller
 from lyra_adapters_server.service.auth.gate import Gate
 from lyra_adapters_server.service.auth.roles import FREE
 from lyra_adapters_server.service.decoding import undecodable
-from lyra_adapters_server.service.errors import rich_status
+from lyra_adapters_server.service.errors import abort
 from lyra_adapters_server.service.metrics import Metrics
 from lyra_adapters_server.service.streams import StreamGate
 
@@ -183,7 +182,7 @@ class _Line:
         self.code, self.reason = str(error.kind), error.reason
         self._time()
         self._audit.write(self.code, self.reason)
-        await self._context.abort_with_status(rpc_status.to_status(rich_status(error)))
+        await abort(self._context, error)
 
     def write(self) -> None:
         """Writes the line, and counts the call."""

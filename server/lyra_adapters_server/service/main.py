@@ -41,6 +41,7 @@ from lyra_adapters_server.service.reflection import serve_reflection
 from lyra_adapters_server.service.servicer import AdapterServicer
 from lyra_adapters_server.service.stored_metrics import StoredMetrics
 from lyra_adapters_server.service.streams import StreamGate, StreamLimits
+from lyra_adapters_server.service.tracing import Tracing
 from lyra_adapters_server.storage.database import Database, now_us
 from lyra_adapters_server.storage.trouble import SchemaTooNew, StorageFailed
 from lyra_adapters_server.trainer.spec import WorkerConfig
@@ -105,7 +106,8 @@ async def _serve(settings: Settings, gate: Gate, layout: Layout, database: Datab
     rules = Rules(settings.max_attempts, settings.lease_s, settings.progress_interval_s)
     supervisor = Supervisor(database, event_log, worker, layout, rules, presence.owner, general)
     retention = Retention(database, layout, Keep(settings.keep_versions, settings.keep_job_days))
-    server = _make_server(settings, gate, metrics)
+    tracing = Tracing()
+    server = _make_server(settings, gate, metrics, tracing)
     service = Service(
         database=database,
         layout=layout,
@@ -163,15 +165,20 @@ async def _serve(settings: Settings, gate: Gate, layout: Layout, database: Datab
         await probes.stop(None)
         if exposition:
             await asyncio.to_thread(exposition.close)
+        await asyncio.to_thread(tracing.close)
         database.close()
         log.info("stopped")
 
 
-def _make_server(settings: Settings, gate: Gate, metrics: Metrics) -> grpc.aio.Server:
+def _make_server(settings: Settings, gate: Gate, metrics: Metrics, tracing: Tracing) -> grpc.aio.Server:
     streams = StreamGate(StreamLimits(settings.max_streams, settings.max_streams_per_principal), metrics)
     size = settings.max_message_mib * 1024 * 1024
     return grpc.aio.server(
-        interceptors=[RpcInterceptor(gate, streams, metrics), DecodingInterceptor(PREFIX)],
+        interceptors=[
+            *tracing.interceptors,
+            RpcInterceptor(gate, streams, metrics),
+            DecodingInterceptor(PREFIX),
+        ],
         options=[
             ("grpc.max_receive_message_length", size),
             ("grpc.max_send_message_length", size),
