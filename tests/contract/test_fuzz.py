@@ -32,7 +32,7 @@ from random_requests import malformed, nearly_right, well_formed
 from server_process import ServerProcess
 from train_requests import train_request
 
-REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "3600"))
+REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "2400"))
 TABLE = Path(__file__).parents[2] / "docs" / "results" / "fuzz.md"
 
 SERVICES = [

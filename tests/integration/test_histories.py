@@ -331,7 +331,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
-    ("histories", "steps", "restarts"), [(11, 30, 1), pytest.param(60, 80, 4, marks=pytest.mark.slow)]
+    ("histories", "steps", "restarts"), [(8, 30, 1), pytest.param(60, 80, 4, marks=pytest.mark.slow)]
 )
 def test_random_histories_are_as_the_model_says(served: Served, histories: int, steps: int, restarts: int) -> None:
     begun = time.monotonic()
