@@ -26,7 +26,7 @@ class Registry:
 
     def publish(self, adapter: str = "user_feedback", *, weights: int = 3000, outcome: str = "BETTER") -> str:
         """Publishes a candidate with so many bytes of weights; returns its version, `v3`."""
-        number = self.database.write_now(lambda connection: store.reserve_number(connection, adapter))
+        number = self.database.write_now(lambda connection: store.take_number(connection, adapter))
         directory = self.layout.version(adapter, number)
         directory.mkdir()
         contents = {

@@ -131,6 +131,17 @@ class Settings(BaseSettings):
         description="Base models in memory at a time; 0: as many as fit. Others are loaded when they are used, in the "
         "place of the one that was not used the longest.",
     )
+    formats: Annotated[tuple[Literal["gguf", "ollama", "merged"], ...], NoDecode] = Field(
+        (),
+        description="Forms in which a version is made when it is published, beside PEFT's: gguf, ollama, merged. "
+        "Repeatable. None by default: a form is made when it is first downloaded; ahead of that it is for hosts that "
+        "read the files themselves. In the environment: separated by commas.",
+    )
+    ollama_models: CliSuppress[dict[str, str]] = Field(
+        {},
+        description="What FROM names in a Modelfile, by the base model's alias: what Ollama calls this base, such as "
+        "`qwen2.5:3b-instruct-fp16`. Default: a GGUF file of the base beside the Modelfile.",
+    )
     device: str = Field(
         "auto",
         description="Device of the trainer: auto, cpu, cuda, cuda:1, mps. auto takes CUDA, then MPS, then the CPU.",
@@ -238,7 +249,7 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
 
-    @field_validator("base_model", mode="before")
+    @field_validator("base_model", "formats", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -266,6 +277,14 @@ class Settings(BaseSettings):
             raise ValueError(f"aliases must differ: {', '.join(aliases)}")
         return value
 
+    @field_validator("ollama_models")
+    @classmethod
+    def _fits_on_a_line(cls, value: dict[str, str]) -> dict[str, str]:
+        for alias, model in value.items():
+            if not model or not model.isprintable() or model != model.strip():
+                raise ValueError(f"{alias}: {model!r} is no name of a model")
+        return value
+
     @field_validator("labels")
     @classmethod
     def _labels_are_told_apart(cls, value: dict[str, dict[Label, str]]) -> dict[str, dict[Label, str]]:
@@ -277,7 +296,12 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _aliases_exist(self) -> Self:
         aliases = [_alias(entry) for entry in self.base_model]
-        tables = (("prompts", self.prompts), ("labels", self.labels), ("general_rows", self.general_rows))
+        tables = (
+            ("prompts", self.prompts),
+            ("labels", self.labels),
+            ("general_rows", self.general_rows),
+            ("ollama_models", self.ollama_models),
+        )
         for table, keys in tables:
             for key in keys:
                 if key not in aliases:

@@ -97,6 +97,7 @@ class AdapterVersion(Model):
         delete_time: When its files were deleted; None while they are there.
         delete_actor: Who deleted them, as the caller said, or `retention`.
         delete_reason: Why.
+        formats: The forms that lie ready on the server; others are made when they are asked for.
     """
 
     adapter: str = ""
@@ -124,6 +125,7 @@ class AdapterVersion(Model):
     delete_time: datetime | None = None
     delete_actor: str = ""
     delete_reason: str = ""
+    formats: tuple[AdapterFormat, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -527,7 +527,7 @@ class LearntCorrections(_message.Message):
     def __init__(self, rows: _Optional[int] = ..., champion_right: _Optional[int] = ..., challenger_right: _Optional[int] = ..., by_chance: _Optional[float] = ..., p_value: _Optional[float] = ...) -> None: ...
 
 class AdapterVersion(_message.Message):
-    __slots__ = ("adapter", "version", "name", "state", "base_model", "base_identity", "job_id", "task_id", "domain", "actor", "create_time", "continued_from", "metrics_before", "metrics_after", "verdict", "path", "sha256", "size_bytes", "files", "lora", "training_samples", "validation_samples", "delete_time", "delete_actor", "delete_reason")
+    __slots__ = ("adapter", "version", "name", "state", "base_model", "base_identity", "job_id", "task_id", "domain", "actor", "create_time", "continued_from", "metrics_before", "metrics_after", "verdict", "path", "sha256", "size_bytes", "files", "lora", "training_samples", "validation_samples", "delete_time", "delete_actor", "delete_reason", "formats")
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -553,6 +553,7 @@ class AdapterVersion(_message.Message):
     DELETE_TIME_FIELD_NUMBER: _ClassVar[int]
     DELETE_ACTOR_FIELD_NUMBER: _ClassVar[int]
     DELETE_REASON_FIELD_NUMBER: _ClassVar[int]
+    FORMATS_FIELD_NUMBER: _ClassVar[int]
     adapter: str
     version: str
     name: str
@@ -578,7 +579,8 @@ class AdapterVersion(_message.Message):
     delete_time: _timestamp_pb2.Timestamp
     delete_actor: str
     delete_reason: str
-    def __init__(self, adapter: _Optional[str] = ..., version: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[VersionState, str]] = ..., base_model: _Optional[str] = ..., base_identity: _Optional[_Union[BaseModelIdentity, _Mapping]] = ..., job_id: _Optional[str] = ..., task_id: _Optional[str] = ..., domain: _Optional[str] = ..., actor: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., continued_from: _Optional[str] = ..., metrics_before: _Optional[_Union[Metrics, _Mapping]] = ..., metrics_after: _Optional[_Union[Metrics, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., path: _Optional[str] = ..., sha256: _Optional[str] = ..., size_bytes: _Optional[int] = ..., files: _Optional[_Iterable[_Union[FileInfo, _Mapping]]] = ..., lora: _Optional[_Union[LoraConfig, _Mapping]] = ..., training_samples: _Optional[int] = ..., validation_samples: _Optional[int] = ..., delete_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., delete_actor: _Optional[str] = ..., delete_reason: _Optional[str] = ...) -> None: ...
+    formats: _containers.RepeatedScalarFieldContainer[AdapterFormat]
+    def __init__(self, adapter: _Optional[str] = ..., version: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[VersionState, str]] = ..., base_model: _Optional[str] = ..., base_identity: _Optional[_Union[BaseModelIdentity, _Mapping]] = ..., job_id: _Optional[str] = ..., task_id: _Optional[str] = ..., domain: _Optional[str] = ..., actor: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., continued_from: _Optional[str] = ..., metrics_before: _Optional[_Union[Metrics, _Mapping]] = ..., metrics_after: _Optional[_Union[Metrics, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., path: _Optional[str] = ..., sha256: _Optional[str] = ..., size_bytes: _Optional[int] = ..., files: _Optional[_Iterable[_Union[FileInfo, _Mapping]]] = ..., lora: _Optional[_Union[LoraConfig, _Mapping]] = ..., training_samples: _Optional[int] = ..., validation_samples: _Optional[int] = ..., delete_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., delete_actor: _Optional[str] = ..., delete_reason: _Optional[str] = ..., formats: _Optional[_Iterable[_Union[AdapterFormat, str]]] = ...) -> None: ...
 
 class FileInfo(_message.Message):
     __slots__ = ("path", "size_bytes", "sha256")

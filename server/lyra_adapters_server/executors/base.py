@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
 from lyra_adapters_server.trainer.events import Scored, TrainerEvent
-from lyra_adapters_server.trainer.spec import ClassifySpec, ScoreSpec, TrainSpec
+from lyra_adapters_server.trainer.spec import ClassifySpec, FormatSpec, ScoreSpec, TrainSpec
 from lyra_adapters_server.types import BaseCard, BaseState
 
 
@@ -34,6 +34,9 @@ class Executor(Protocol):
 
     async def classify(self, spec: ClassifySpec) -> Scored:
         """Gives probabilities of pairs. Raises WorkerDied, WorkFailed."""
+
+    async def make_format(self, spec: FormatSpec) -> None:
+        """Makes a version's files in another form. Raises WorkerDied, WorkFailed."""
 
     def card(self, alias: str) -> BaseCard | None:
         """What is known of a base model; None until it has been described."""

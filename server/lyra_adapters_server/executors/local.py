@@ -17,6 +17,7 @@ from lyra_adapters_server.trainer.events import OF_ITSELF, REPLY, BaseChanged, R
 from lyra_adapters_server.trainer.spec import (
     CancelSpec,
     ClassifySpec,
+    FormatSpec,
     Method,
     Request,
     ScoreSpec,
@@ -104,6 +105,12 @@ class LocalWorker:
     async def classify(self, spec: ClassifySpec) -> Scored:
         """Gives probabilities of pairs. Raises WorkerDied, WorkFailed."""
         return await self._scored("classify", spec)
+
+    async def make_format(self, spec: FormatSpec) -> None:
+        """Makes a version's files in another form. Raises WorkerDied, WorkFailed."""
+        async with contextlib.aclosing(self._run("make_format", spec)) as events:
+            async for _ in events:
+                pass
 
     async def _scored(self, method: Method, spec: Value) -> Scored:
         scored: Scored | None = None

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from lyra_adapters_server.executors.base import Executor, WorkerDied, WorkFailed
 from lyra_adapters_server.feedback.general import GeneralRows
 from lyra_adapters_server.jobs.champion import find_champion, version_ref
+from lyra_adapters_server.jobs.formats import FormatMaker
 from lyra_adapters_server.jobs.judging import Judging
 from lyra_adapters_server.jobs.log import EventLog
 from lyra_adapters_server.jobs.payloads import event_payload
@@ -71,6 +72,7 @@ class Supervisor:
         executor: Executor,
         layout: Layout,
         rules: Rules,
+        formats: FormatMaker,
         owner: str,
         general: Mapping[str, GeneralRows],
     ) -> None:
@@ -82,6 +84,7 @@ class Supervisor:
         self._publisher = Publisher(database, layout, executor, Judging(executor, general))
         # The name under which it holds leases.
         self._owner = owner
+        self._formats = formats
         self._wake = asyncio.Event()
         self._cancelling: dict[str, asyncio.Event] = {}
         self._loop: asyncio.Task[None] | None = None
@@ -259,12 +262,15 @@ class Supervisor:
         return "resumed", {"attempt": job.attempt, "step": 0, "reason": reason}, {"progress": None}
 
     async def _succeed(self, job: JobRecord, version: VersionRecord) -> None:
-        payload = version_payload(self._layout, version)
+        refused = await self._formats.publish(version)
+        made = await self._database.read(lambda connection: version_of_job(connection, job.job_id))
+        payload = version_payload(self._layout, made or version)
+        warnings = [("warning", {"reason": refusal.reason, "message": refusal.message}) for refusal in refused]
         duration = f"{(now_us() - job.create_time) / 1e6:.6f}s"
         succeeded = {"version": payload["name"], "activated": version.verdict["activated"], "duration": duration}
         await self._write(
             job,
-            [("published", {"version": payload}), ("verdict", version.verdict), ("succeeded", succeeded)],
+            [*warnings, ("published", {"version": payload}), ("verdict", version.verdict), ("succeeded", succeeded)],
             state=JobState.SUCCEEDED,
             version=payload["name"],
             verdict=version.verdict,

@@ -10,7 +10,7 @@ from lyra_adapters_server.errors import Kind, Refusal
 from lyra_adapters_server.registry.layout import Layout, put_away, sync_directory
 from lyra_adapters_server.registry.names import full_name, version_of
 from lyra_adapters_server.registry.pointer import unknown_adapter, unknown_version
-from lyra_adapters_server.storage import jobs
+from lyra_adapters_server.storage import formats, jobs
 from lyra_adapters_server.storage import versions as store
 from lyra_adapters_server.storage.database import Database, now_us
 from lyra_adapters_server.storage.versions import VersionRecord, VersionState
@@ -57,6 +57,7 @@ def mark(connection: Connection, adapter: str, version: str, actor: str, reason:
         raise _in_use(name, users, "continue from it")
     if (job := jobs.find_job(connection, record.job_id)) is not None and not job.finished:
         raise _in_use(name, [job.job_id], "still publish it")
+    formats.delete_format(connection, adapter, number)
     store.mark_deleted(connection, adapter, number, now_us(), actor, reason)
     after = store.find_version(connection, adapter, number)
     assert after is not None
@@ -65,7 +66,8 @@ def mark(connection: Connection, adapter: str, version: str, actor: str, reason:
 
 def remove_files(layout: Layout, version: VersionRecord) -> bool:
     """Removes a deleted version's files; whether there were any. The caller holds the write lock."""
-    paths = (layout.flat(version.adapter, version.number), layout.version(version.adapter, version.number))
+    where = (version.adapter, version.number)
+    paths = (layout.flat(*where), layout.version(*where), layout.formats_of(*where))
     there = [path for path in paths if path.exists()]
     for path in there:
         put_away(layout, path)

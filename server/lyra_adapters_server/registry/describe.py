@@ -48,6 +48,7 @@ def version_payload(layout: Layout, record: VersionRecord) -> dict[str, Any]:
         "lora": record.lora,
         "training_samples": record.training_samples,
         "validation_samples": record.validation_samples,
+        "formats": [f"ADAPTER_FORMAT_{form}" for form in _formats(record)],
     }
     if record.delete_time is not None:
         payload["delete_time"] = timestamp(record.delete_time)
@@ -56,3 +57,8 @@ def version_payload(layout: Layout, record: VersionRecord) -> dict[str, Any]:
         if (metrics := getattr(record, field)) is not None:
             payload[field] = metrics
     return payload
+
+
+def _formats(record: VersionRecord) -> list[str]:
+    made = sorted(record.formats.split(",")) if record.formats else []
+    return ["PEFT", *made] if record.delete_time is None else []

@@ -45,6 +45,19 @@ class Layout:
         """A version's directory."""
         return self.home / full_name(adapter, number)
 
+    @property
+    def formats(self) -> Path:
+        """Versions in other forms, beside the published directories, which never change. No adapter has such a name."""
+        return self.home / ".formats"
+
+    def format(self, adapter: str, number: int, form: str) -> Path:
+        """A version's files in another form, such as `.formats/user_feedback_v3/gguf`."""
+        return self.formats_of(adapter, number) / form.lower()
+
+    def formats_of(self, adapter: str, number: int) -> Path:
+        """Where a version's other forms lie."""
+        return self.formats / full_name(adapter, number)
+
     def flat(self, adapter: str, number: int) -> Path:
         """A version's weights under the flat name: a hard link to the file in its directory."""
         return self.home / f"{full_name(adapter, number)}.safetensors"

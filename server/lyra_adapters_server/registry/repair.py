@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy import Connection
 
 from lyra_adapters_server.registry import deletion
+from lyra_adapters_server.registry.format_files import mend_formats
 from lyra_adapters_server.registry.layout import (
     ADAPTER_FILE,
     Layout,
@@ -39,7 +40,7 @@ def repair(layout: Layout, database: Database) -> int:
     """Mends the registry; returns how many things it mended. Harmless to repeat. Raises StorageFailed."""
     return sum(
         database.write_now(partial(step, layout))
-        for step in (_free_jobs, _clear_staging, _discard_unfinished, _mend_versions, _mend_pointers)
+        for step in (_free_jobs, _clear_staging, _discard_unfinished, _mend_versions, mend_formats, _mend_pointers)
     )
 
 

@@ -17,11 +17,12 @@ from lyra_adapters.v1 import adapter_service_pb2_grpc as pb_grpc
 
 from lyra_adapters_server import failpoints, logs
 from lyra_adapters_server.config import ConfigError, Settings, load_settings
+from lyra_adapters_server.jobs.formats import FormatMaker
 from lyra_adapters_server.jobs.limits import QueueLimits
 from lyra_adapters_server.jobs.log import EventLog
 from lyra_adapters_server.jobs.retention import Keep, Retention
 from lyra_adapters_server.jobs.supervisor import Rules, Supervisor
-from lyra_adapters_server.registry.formats import Formats
+from lyra_adapters_server.registry.formats import Format, Formats
 from lyra_adapters_server.registry.layout import Layout
 from lyra_adapters_server.registry.presence import Presence
 from lyra_adapters_server.registry.repair import repair
@@ -104,14 +105,16 @@ async def _serve(settings: Settings, gate: Gate, layout: Layout, database: Datab
     )
     event_log = EventLog(database)
     rules = Rules(settings.max_attempts, settings.lease_s, settings.progress_interval_s)
-    supervisor = Supervisor(database, event_log, worker, layout, rules, presence.owner, general)
+    at_publication = [Format(form.upper()) for form in settings.formats]
+    maker = FormatMaker(database, layout, worker, at_publication, settings.ollama_models)
+    supervisor = Supervisor(database, event_log, worker, layout, rules, maker, presence.owner, general)
     retention = Retention(database, layout, Keep(settings.keep_versions, settings.keep_job_days))
     tracing = Tracing()
     server = _make_server(settings, gate, metrics, tracing)
     service = Service(
         database=database,
         layout=layout,
-        formats=Formats(layout),
+        formats=Formats(layout, maker.makers()),
         log=event_log,
         executor=worker,
         supervisor=supervisor,
@@ -161,6 +164,7 @@ async def _serve(settings: Settings, gate: Gate, layout: Layout, database: Datab
         await server.stop(GRACE_S)
         await retention.stop()
         await supervisor.stop()
+        await maker.stop()
         await worker.stop()
         await probes.stop(None)
         if exposition:

@@ -153,6 +153,18 @@ version_rows = Table(
     ForeignKeyConstraint(["adapter", "number"], ["versions.adapter", "versions.number"], ondelete="CASCADE"),
 )
 
+# The files of a version in another form than PEFT's, once they are made. They follow from the version.
+version_formats = Table(
+    "version_formats",
+    metadata,
+    Column("adapter", String, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("form", String, primary_key=True),
+    Column("create_time", BigInteger, nullable=False),
+    Column("files", JSON, nullable=False),
+    ForeignKeyConstraint(["adapter", "number"], ["versions.adapter", "versions.number"], ondelete="CASCADE"),
+)
+
 # Every change of a pointer. `parent` is the revision that one step back returns to: the history is a stack that is
 # kept as a tree, so a rollback forgets nothing and two rollbacks never toggle.
 activations = Table(

@@ -12,7 +12,15 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from lyra_adapters_server.scope import Scope
 from lyra_adapters_server.storage.scoped import within
-from lyra_adapters_server.storage.tables import activations, adapters, jobs, splits, version_rows, versions
+from lyra_adapters_server.storage.tables import (
+    activations,
+    adapters,
+    jobs,
+    splits,
+    version_formats,
+    version_rows,
+    versions,
+)
 
 
 class VersionState(StrEnum):
@@ -52,6 +60,8 @@ class VersionRecord:
     delete_time: int | None
     delete_actor: str
     delete_reason: str
+    # Other forms than PEFT's that were made, with commas between; None: none.
+    formats: str | None
     state: str
 
 
@@ -94,7 +104,12 @@ _state = case(
     (versions.c.verdict["outcome"].as_string() == "VERDICT_OUTCOME_WORSE", VersionState.REJECTED.value),
     else_=VersionState.CANDIDATE.value,
 )
-_versions = select(versions, _state.label("state"))
+_formats = (
+    select(func.group_concat(version_formats.c.form))
+    .where(version_formats.c.adapter == versions.c.adapter, version_formats.c.number == versions.c.number)
+    .scalar_subquery()
+)
+_versions = select(versions, _formats.label("formats"), _state.label("state"))
 
 
 def find_version(connection: Connection, adapter: str, number: int) -> VersionRecord | None:

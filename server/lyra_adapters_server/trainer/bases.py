@@ -67,6 +67,10 @@ class Bases:
         """
         return (yield from self._describe(alias)).card
 
+    def description(self, alias: str) -> Generator[None, None, Description]:
+        """Gives all that is known of a base model from its files, without loading it. As `describe`."""
+        return (yield from self._describe(alias))
+
     def prepare(self, alias: str) -> Generator[None, None, None]:
         """Describes a base model, and makes room for its weights. Yields while other work has to end first.
 

@@ -100,8 +100,22 @@ class Scored(Value):
     truncated: list[bool]
 
 
+class FormatMade(Value):
+    """The files of a form are in the output directory."""
+
+    kind: Literal["format_made"] = "format_made"
+
+
 TrainerEvent = Annotated[
-    BaseLoaded | BaseChanged | TrainingStarted | TrainingProgress | Evaluated | TrainerWarning | Trained | Scored,
+    BaseLoaded
+    | BaseChanged
+    | TrainingStarted
+    | TrainingProgress
+    | Evaluated
+    | TrainerWarning
+    | Trained
+    | Scored
+    | FormatMade,
     Field(discriminator="kind"),
 ]
 

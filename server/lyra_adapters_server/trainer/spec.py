@@ -88,6 +88,19 @@ class ClassifySpec(Value):
     max_length: int = 512
 
 
+class FormatSpec(Value):
+    """Make a published adapter's files in a form for another engine."""
+
+    subject: AdapterRef
+    form: Literal["GGUF", "OLLAMA", "MERGED"]
+    # Of the base's weights that it was trained on: it must not be mixed with others.
+    base_digest: str
+    # An empty directory that takes the files.
+    output_dir: str
+    # What FROM names in a Modelfile; empty: a GGUF file of the base, beside it.
+    ollama_model: str = ""
+
+
 class LoadSpec(Value):
     """Load a base model and describe it."""
 
@@ -100,7 +113,7 @@ class CancelSpec(Value):
     target: int
 
 
-Method = Literal["load", "train", "score", "classify", "cancel"]
+Method = Literal["load", "train", "score", "classify", "make_format", "cancel"]
 
 
 def class_prior(samples: Sequence[Sample]) -> tuple[float, float, float]:

@@ -28,6 +28,7 @@ from lyra_adapters_server.trainer.events import OF_ITSELF, BaseChanged, BaseLoad
 from lyra_adapters_server.trainer.spec import (
     CancelSpec,
     ClassifySpec,
+    FormatSpec,
     LoadSpec,
     Request,
     ScoreSpec,
@@ -180,6 +181,7 @@ def _make_worker(config: WorkerConfig, channel: LineChannel) -> Worker:
     # Imported here, after niceness is set and the caller has been answered to: these bring torch.
     from lyra_adapters_server.trainer.bases import Bases
     from lyra_adapters_server.trainer.devices import keep_freed_memory, use_threads
+    from lyra_adapters_server.trainer.formats.make import make_format
     from lyra_adapters_server.trainer.loop import train
     from lyra_adapters_server.trainer.score import classify, score
 
@@ -201,6 +203,7 @@ def _make_worker(config: WorkerConfig, channel: LineChannel) -> Worker:
         "train": lambda params: train(TrainSpec.model_validate(params), bases),
         "score": lambda params: score(ScoreSpec.model_validate(params), bases),
         "classify": lambda params: classify(ClassifySpec.model_validate(params), bases),
+        "make_format": lambda params: make_format(FormatSpec.model_validate(params), bases),
     }
     return Worker(channel, methods, bases.start())
 
