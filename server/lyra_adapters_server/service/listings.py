@@ -30,12 +30,11 @@ async def job_status(service: Service, job_id: str) -> pb.Job:
 
     def read(connection: Connection) -> tuple[JobRecord, int] | None:
         job = job_store.find_job(connection, job_id)
-        if job is None or job.adapter not in scope:
-            return None
-        return job, job_store.queue_position(connection, job.number)
+        return (job, job_store.queue_position(connection, job.number)) if job else None
 
-    found = await service.database.read(read)
-    if found is None:
+    # Those who poll ask more often than anything changes.
+    found = await service.database.read_kept(("job", job_id), read)
+    if found is None or found[0].adapter not in scope:
         raise unknown_job(job_id)
     return job_message(*found)
 

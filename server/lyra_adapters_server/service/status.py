@@ -36,7 +36,9 @@ async def service_status(service: Service) -> pb.ServiceStatus:
             pointers.append(PointerRecord(DEFAULT_ADAPTER, None, 0, None))
         return queued, total, job_store.running(connection, caller.scope), pointers, found
 
-    queued, total, running, pointers, due = await service.database.read(read)
+    # Those who poll ask more often than anything changes.
+    key = ("service", caller.scope, caller.feedback_owner)
+    queued, total, running, pointers, due = await service.database.read_kept(key, read)
     cards = [card for base in service.bases if (card := service.executor.card(base.alias))]
     return pb.ServiceStatus(
         version=service.version,

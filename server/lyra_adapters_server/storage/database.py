@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, event
 
 from lyra_adapters_server import failpoints
+from lyra_adapters_server.storage.memo import Memo
 from lyra_adapters_server.storage.tail import Wakers
 from lyra_adapters_server.storage.trouble import SchemaTooNew, storage_trouble
 
@@ -45,6 +46,7 @@ class Database:
         # One writer: transactions queue here instead of failing on SQLite's lock.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="db-write")
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="db-read")
+        self._memo = Memo(path)
 
     def migrate(self) -> None:
         """Brings the schema to the newest version. Raises SchemaTooNew, StorageFailed."""
@@ -108,8 +110,19 @@ class Database:
         """As read_now, awaited."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, work)
 
+    async def read_kept(self, key: Hashable, work: Callable[[Connection], T]) -> T:
+        """As read, but what was read under the same key serves again until somebody commits. Nobody may change it."""
+        version = self._memo.version()
+        kept: T | None = self._memo.find(key, version)
+        if kept is not None:
+            return kept
+        answer = await self.read(work)
+        self._memo.keep(key, version, answer)
+        return answer
+
     def close(self) -> None:
         """Waits for running transactions and closes every connection."""
+        self._memo.close()
         self._writer.shutdown(wait=True)
         self._readers.shutdown(wait=True)
         self._engine.dispose()
