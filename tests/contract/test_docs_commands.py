@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import typer
 from docs_blocks import COMMAND, PAGES, ROOT, Block, blocks
+from lyra_adapters.cli import SERVER_COMMANDS
 from lyra_adapters.cli.app import app
 from lyra_adapters_server.config import Settings
 from server_process import ServerProcess
@@ -79,22 +80,22 @@ def run(block: Block, server: ServerProcess, folder: Path) -> None:
 def test_a_backup_taken_while_the_server_runs_can_be_started(
     in_force: ServerProcess, tmp_path: Path, start_server: Callable[..., ServerProcess]
 ) -> None:
-    (block,) = [block for block in MINE if "source.backup(" in block.text]
+    (block,) = [block for block in MINE if "lyra-adapters backup" in block.text]
     run(block, in_force, tmp_path)
     before = in_force.client.status()
-    backup = tmp_path / "backup"
-    assert not (backup / "user_feedback.json").exists()
+    home = tmp_path / "restored"
 
-    restored = start_server(home=backup)
+    restored = start_server(home=home)
     after = restored.client.status()
     assert [(a.adapter, a.active, a.pointer_revision) for a in after.adapters] == [
         (a.adapter, a.active, a.pointer_revision) for a in before.adapters
     ]
     assert list(restored.client.versions("user_feedback"))[-1].name == "user_feedback_v1"
-    assert json.loads((backup / "user_feedback.json").read_text()) == json.loads(
+    assert json.loads((home / "user_feedback.json").read_text()) == json.loads(
         (in_force.home / "user_feedback.json").read_text()
     )
-    assert (backup / "user_feedback_v1.safetensors").samefile(backup / "user_feedback_v1" / "adapter_model.safetensors")
+    assert (home / "user_feedback_v1.safetensors").samefile(home / "user_feedback_v1" / "adapter_model.safetensors")
+    assert not restored.logged("mended"), "restore leaves nothing to mend"
 
 
 def test_the_image_s_health_check(server: ServerProcess) -> None:
@@ -112,6 +113,8 @@ def known_options(words: list[str]) -> set[str]:
     if words[0] == "serve":
         flags = {f"--{name.replace('_', '-')}" for name in Settings.model_fields}
         return flags | {"--config", "--no-reflection", "--help"}
+    if words[0] in SERVER_COMMANDS:
+        return {"--home", "--config", "--json", "--help"} | ({"--repair"} if words[0] == "doctor" else set())
     command = typer.main.get_command(app)
     found = command.commands[words[0]]  # type: ignore[attr-defined]
     if inner := getattr(found, "commands", None):

@@ -2,12 +2,14 @@
 
     python tests/crash/campaign.py --kills 300
 
-prints a table of what was killed and checked. `make test` runs the short form of it, `make test-crash` the long one.
+prints a table of what was killed and checked. `make test` runs the short form of it, `make test-crash` the long one. A
+long one can be run in pieces: with --add-to FILE the counts of this one are added to those in the file.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import signal
@@ -16,7 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 TESTS = Path(__file__).parent.parent
@@ -38,6 +40,40 @@ PUBLISHING = ("publish.", "event.", "link.flat.")
 FLAGS = ("--lease-s", "2", "--max-attempts", "100", "--progress-interval-s", "0", "--heartbeat-s", "5")
 # How long to wait until a point is reached.
 REACH_S = 40.0
+
+
+@dataclass
+class Counts:
+    """What a campaign, or several, did and found."""
+
+    kills: dict[str, int]
+    checked: dict[str, int]
+    missed: list[str]
+    violations: int
+
+    def plus(self, other: Counts) -> Counts:
+        """Both together."""
+        return Counts(
+            dict(Counter(self.kills) + Counter(other.kills)),
+            dict(Counter(self.checked) + Counter(other.checked)),
+            sorted({*self.missed, *other.missed} - set(self.kills) - set(other.kills)),
+            self.violations + other.violations,
+        )
+
+    def table(self) -> str:
+        """The counts as a table."""
+        named = {name: count for name, count in self.kills.items() if name in NAMES}
+        lines = [
+            ("kills", sum(self.kills.values())),
+            ("  at failpoints", f"{sum(named.values())} (at {len(named)} of {len(NAMES)} points)"),
+            *((f"  {name}", count) for name, count in sorted(self.kills.items()) if name not in NAMES),
+            *(sorted(self.checked.items())),
+            ("points not reached", ", ".join(self.missed) or 0),
+            ("violations", self.violations),
+        ]
+        width = max(len(name) for name, _ in lines)
+        table = [f"| {name:<{width}} | {value} |" for name, value in lines]
+        return "\n".join([f"| {'what':<{width}} | count |", f"|{'-' * (width + 2)}|---|", *table])
 
 
 @dataclass
@@ -166,23 +202,9 @@ class Campaign:
         self.look()
         self.checker.check(over=True)
 
-    def table(self) -> str:
+    def counts(self) -> Counts:
         """What was done and found."""
-        named = sum(count for name, count in self.kills.items() if name in NAMES)
-        lines = [
-            ("kills", self.kills.total()),
-            ("  at failpoints", f"{named} (at {sum(name in NAMES for name in self.kills)} of {len(NAMES)} points)"),
-            *((f"  {name}", count) for name, count in sorted(self.kills.items()) if name not in NAMES),
-            *(
-                (name if name != "times" else "looks at everything", n)
-                for name, n in sorted(self.checker.checked.items())
-            ),
-            ("points not reached", ", ".join(self.missed) or 0),
-            ("violations", len(self.checker.violations)),
-        ]
-        width = max(len(name) for name, _ in lines)
-        table = [f"| {name:<{width}} | {value} |" for name, value in lines]
-        return "\n".join([f"| {'what':<{width}} | count |", f"|{'-' * (width + 2)}|---|", *table])
+        return Counts(dict(self.kills), dict(self.checker.checked), self.missed, len(self.checker.violations))
 
     def _provoke(self, points: tuple[str, ...]) -> None:
         """Lets callers do what reaches the points."""
@@ -274,7 +296,8 @@ def main() -> int:
     """Runs the long form; returns 1 if a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the order of the points and the random moments")
+    parser.add_argument("--add-to", type=Path, help="a file with the counts of the pieces so far")
     options = parser.parse_args()
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
@@ -282,7 +305,12 @@ def main() -> int:
         prepare(campaign)
         run(campaign, options.kills)
         campaign.finish()
-    print(campaign.table())
+    counts = campaign.counts()
+    if options.add_to:
+        if options.add_to.exists():
+            counts = counts.plus(Counts(**json.loads(options.add_to.read_text())))
+        options.add_to.write_text(json.dumps(asdict(counts)))
+    print(counts.table())
     for violation in campaign.checker.violations:
         print("VIOLATION:", violation)
     print(f"{time.monotonic() - begun:.0f} s")

@@ -59,7 +59,7 @@ def test_no_promise_is_broken_by_thirty_kills(tmp_path: Path) -> None:
         if campaign.server:
             campaign.reap()
         campaign.callers.end()
-    print(campaign.table())
+    print(campaign.counts().table())
     assert campaign.checker.violations == []
     assert campaign.missed == []
     assert campaign.kills.total() >= 30

@@ -40,6 +40,7 @@ class Database:
         if not read_only and not path.exists():
             # SQLite gives its WAL and shared-memory files the permissions of the main file.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            _sync_directory(path.parent)
         self._engine = create_engine(f"sqlite:///{path}", pool_size=8, max_overflow=0)
         event.listen(self._engine, "connect", _prepare_reading if read_only else _prepare)
         event.listen(self._engine, "begin", _begin)
@@ -131,6 +132,15 @@ class Database:
 def now_us() -> int:
     """The time as stored: microseconds since the epoch."""
     return time.time_ns() // 1000
+
+
+def _sync_directory(directory: Path) -> None:
+    """Waits until a directory's entries are on disk; SQLite does so for the files that it makes itself."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _migrations() -> Config:
