@@ -55,7 +55,7 @@ class Callers:
     def __init__(self, line: Line, journal: Journal) -> None:
         self._line = line
         self._journal = journal
-        self._pool = ThreadPoolExecutor(64, thread_name_prefix="caller")
+        self._pool = ThreadPoolExecutor(256, thread_name_prefix="caller")
         self._futures: list[Any] = []
 
     def train(self, adapter: str, count: int, epochs: int, *, twice: bool = False) -> str:
@@ -162,12 +162,13 @@ class Callers:
                 self._passing(error, f"the stream of {job_id}")
 
     def _change(self, call: Callable[[Any], Any]) -> None:
-        answer = self._insist(call)
-        if answer is not None and answer.change.revision:
+        # At the beginning of its history an adapter can't be rolled back.
+        answer = self._insist(call, also=(grpc.StatusCode.FAILED_PRECONDITION,))
+        if answer is not None and answer.change.pointer_revision:
             change = answer.change
             number = int(change.active.rpartition("_v")[2]) if "_v" in change.active else 0
             with self._journal.lock:
-                self._journal.changes[change.adapter, change.revision] = number
+                self._journal.changes[change.adapter, change.pointer_revision] = number
 
     def _insist(self, call: Callable[[Any], Any], also: tuple[grpc.StatusCode, ...] = ()) -> Any:
         """Calls until there is an answer; None for a status in `also`."""

@@ -26,7 +26,11 @@ sys.path[:0] = [str(Path(__file__).parent), str(TESTS)]
 
 from callers import Callers, Line  # noqa: E402 - after the path is set, for a run as a script
 from journal import Journal  # noqa: E402
+from lyra_adapters_server.config import Settings  # noqa: E402
 from lyra_adapters_server.failpoints import LOG_VARIABLE, NAMES, VARIABLE  # noqa: E402
+from lyra_adapters_server.registry.layout import Layout  # noqa: E402
+from lyra_adapters_server.registry.repair import repair  # noqa: E402
+from lyra_adapters_server.storage.database import Database  # noqa: E402
 from promises import Checker  # noqa: E402
 from server_process import ServerProcess  # noqa: E402
 from tiny_base import make_tiny_base  # noqa: E402
@@ -38,6 +42,8 @@ IN_WORKER = ("checkpoint.", "adapter.")
 # Points that the end of a training reaches; once a directory has its name, they are reached without one.
 PUBLISHING = ("publish.", "event.", "link.flat.")
 FLAGS = ("--lease-s", "2", "--max-attempts", "100", "--progress-interval-s", "0", "--heartbeat-s", "5")
+if "checkpoint_steps" in Settings.model_fields:
+    FLAGS += ("--checkpoint-steps", "3")
 # How long to wait until a point is reached.
 REACH_S = 40.0
 
@@ -180,13 +186,12 @@ class Campaign:
         self.kills[f"{who}, at random"] += 1
 
     def look(self) -> None:
-        """Lets start-up mend, then checks every promise."""
-        mended = self.directory / "mend.py"
-        if not mended.exists():
-            mended.write_text(MEND)
-        import subprocess
-
-        subprocess.run([sys.executable, str(mended), str(self.home)], check=True, capture_output=True, timeout=60)
+        """Mends as a start does, then checks every promise."""
+        layout = Layout(self.home)
+        database = Database(layout.database)
+        database.migrate()
+        repair(layout, database)
+        database.close()
         self.checker.check()
 
     def finish(self) -> None:
@@ -241,23 +246,6 @@ class Campaign:
             self.callers.train(*(LONG if self.random.random() < 0.3 else QUICK))
 
 
-MEND = """
-import sys
-from pathlib import Path
-from lyra_adapters_server import logs
-from lyra_adapters_server.registry.layout import Layout
-from lyra_adapters_server.registry.repair import repair
-from lyra_adapters_server.storage.database import Database
-logs.configure("json", "info")
-layout = Layout(Path(sys.argv[1]))
-layout.prepare()
-database = Database(layout.database)
-database.migrate()
-repair(layout, database)
-database.close()
-"""
-
-
 def prepare(campaign: Campaign) -> None:
     """Trains undisturbed what later runs are compared with, and puts several versions in force."""
     campaign.start()
@@ -265,7 +253,7 @@ def prepare(campaign: Campaign) -> None:
     campaign.server.wait_ready()
     for what in (QUICK, QUICK, LONG):
         campaign.callers.train(*what)
-    assert campaign.callers.wait(90), "the undisturbed jobs did not end"
+    assert campaign.callers.wait(150), "the undisturbed jobs did not end"
     campaign.checker.check()
     for what in (QUICK, QUICK, QUICK):
         campaign.callers.train(*what)
