@@ -119,6 +119,14 @@ CASES = [
         "something else in force", "Rollback", {"adapter": "done", "expected_active": "v7"},
         "ABORTED", "ACTIVE_CHANGED", "done_v1",
     ),
+    Case("version to delete missing", "DeleteVersion", {"adapter": "a"}, "INVALID_ARGUMENT", "version", "required"),
+    Case("no such version to delete", "DeleteVersion", {"adapter": "done", "version": "v9"}, "NOT_FOUND", "VERSION_NOT_FOUND", "v9"),
+    Case(
+        "version in force deleted", "DeleteVersion", {"adapter": "done", "version": "v1"},
+        "FAILED_PRECONDITION", "VERSION_IN_FORCE", "Roll back",
+    ),
+    Case("nobody's texts deleted", "DeleteFeedback", {}, "INVALID_ARGUMENT", "task_ids", "whose texts"),
+    Case("empty id deleted", "DeleteFeedback", {"sample_ids": [""]}, "INVALID_ARGUMENT", "sample_ids[0]", "1 to"),
     Case("finished job cancelled", "Cancel", {"job_id": "DONE_JOB"}, "FAILED_PRECONDITION", "JOB_FINISHED", "ended"),
     Case(
         "watched beyond the end", "Watch", {"job_id": "DONE_JOB", "after_sequence": 10_000},
