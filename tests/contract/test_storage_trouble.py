@@ -115,10 +115,13 @@ def test_one_request_id_from_32_threads_is_one_job(server: ServerProcess) -> Non
 def test_a_full_disk_fails_the_job_and_nothing_else(start_server: StartServer) -> None:
     # In the order in which a job meets them: each job in turn meets the next.
     full = ("adapter.write.before", "publish.write.after", "publish.commit.before", "publish.rename.before")
-    armed = ";".join(f"{point}=raise:ENOSPC@1" for point in (*full, "publish.rename.after"))
+    full += ("publish.rename.after",)
+    # Here the version is published already, so its job goes on until there is space.
+    late = "link.file.before"
+    armed = ";".join(f"{point}=raise:ENOSPC@1" for point in (*full, late))
     server = start_server(environment=points(armed)).wait_ready()
     stub = server.stub()
-    for _ in (*full, "publish.rename.after"):
+    for _ in full:
         events = list(stub.Train(train_request("full", epochs=1)))
         assert kinds(events)[-1] == "failed"
         assert events[-1].failed.reason == "DISK_FULL"
@@ -126,7 +129,10 @@ def test_a_full_disk_fails_the_job_and_nothing_else(start_server: StartServer) -
         assert not stub.List(pb.ListRequest(adapter="full")).versions
         assert sorted(path.name for path in server.home.iterdir() if path.name.startswith("full")) == []
         assert doctor(server.home) == 0
-    assert kinds(list(stub.Train(train_request("full", epochs=1))))[-1] == "succeeded"
+    events = list(stub.Train(train_request("full", epochs=1, activation=pb.ACTIVATION_ALWAYS)))
+    assert kinds(events)[-1] == "succeeded"
+    assert server.logged("storage_failed")
+    assert (server.home / "full").resolve().name == events[-1].succeeded.version
     assert server.stop() == 0
     assert doctor(server.home) == 0
 

@@ -165,6 +165,7 @@ class Supervisor:
                 await self._fail(job, error.reason, DISK_FULL)
             else:
                 await self._give_back(job, interrupted=True)
+                await asyncio.sleep(POLL_S)
         except asyncio.CancelledError:
             await self._give_back(job, interrupted=False)
             raise
@@ -277,6 +278,11 @@ class Supervisor:
         )
 
     async def _fail(self, job: JobRecord, reason: str, message: str) -> None:
+        if await self._database.read(lambda connection: version_of_job(connection, job.job_id)) is not None:
+            # It is published; what is left, the links and the closing events, is tried again until it succeeds.
+            await self._give_back(job, interrupted=True)
+            await asyncio.sleep(POLL_S)
+            return
         failure = {"reason": reason, "message": message}
         with contextlib.suppress(LeaseLost):
             await self._write(job, [("failed", failure)], state=JobState.FAILED, failure=failure)
