@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import structlog
 from quick_server import COMMAND as QUICK
 from server_process import ServerProcess
 from tiny_base import make_tiny_base
+
+
+@pytest.fixture(autouse=True)
+def _own_logs() -> Iterator[None]:
+    """What a test that starts a server in its own process sends logs to is closed after it."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
@@ -47,8 +56,8 @@ def quick_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
     """Starts servers that only pretend to train (quick_server.py), on the test's own home; ends them afterwards."""
     started: list[ServerProcess] = []
 
-    def start(*flags: str, home: Path | None = None) -> ServerProcess:
-        server = ServerProcess(home or tmp_path / "home", "none", tmp_path / "cache", *flags, command=QUICK)
+    def start(*flags: str, home: Path | None = None, **options: Any) -> ServerProcess:
+        server = ServerProcess(home or tmp_path / "home", "none", tmp_path / "cache", *flags, command=QUICK, **options)
         started.append(server)
         return server
 

@@ -19,7 +19,7 @@ import numpy
 from lyra_adapters_server.executors.base import WorkerDied, WorkFailed
 from lyra_adapters_server.executors.local import LocalWorker
 from lyra_adapters_server.trainer import events
-from lyra_adapters_server.trainer.events import BaseChanged, Evaluated, Scored, Trained, TrainerEvent
+from lyra_adapters_server.trainer.events import BaseChanged, Evaluated, FormatMade, Scored, Trained, TrainerEvent
 from lyra_adapters_server.trainer.spec import TrainSpec, WorkerConfig
 from lyra_adapters_server.types import (
     LABELS,
@@ -74,6 +74,10 @@ class QuickWorker(LocalWorker):
         if method == "train":
             async for event in _train(params):
                 yield event
+            return
+        if method == "make_format":
+            (Path(params.output_dir) / f"{params.subject.name}.{params.form.lower()}").write_text(params.subject.name)
+            yield FormatMade()
             return
         if method == "score":
             probabilities = [_probabilities(_quality(params.subject), sample) for sample in params.samples]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -233,59 +232,65 @@ def test_forms_are_made_at_publication_and_mended_at_the_next_start(
     assert download(second, GGUF) == whole
 
 
-@pytest.mark.parametrize(
-    ("failpoints", "expected"),
-    [
-        pytest.param("format.write.after=raise:ENOSPC@1", "DISK_FULL", marks=pytest.mark.slow),
-        pytest.param("format.rename.before=raise:ENOSPC@1", "DISK_FULL", marks=pytest.mark.slow),
-        ("format.write.after=kill@1", "TRAINER_RESTARTING"),
-    ],
-)
-def test_a_full_disk_or_a_killed_worker_leaves_nothing_half_made(
-    start_server: Callable[..., ServerProcess],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    failpoints: str,
-    expected: str,
-) -> None:
-    monkeypatch.setenv("LYRA_ADAPTERS_FAILPOINTS", failpoints)
-    monkeypatch.setenv("LYRA_ADAPTERS_FAILPOINTS_LOG", str(tmp_path / "acted"))
-    server = armed(start_server)
+def test_a_killed_worker_leaves_nothing_half_made(start_server: Callable[..., ServerProcess], tmp_path: Path) -> None:
+    server = start_server(environment=armed("format.write.after=kill", tmp_path)).wait_ready()
     train(server, "sleep")
-    code, reason, message = refusal(lambda: download(server, GGUF))
-    assert reason == expected
-    assert code == grpc.StatusCode.UNAVAILABLE
-    assert str(tmp_path) not in message
-    assert half_made(server.home) == []
-    assert ready(server) == [pb.ADAPTER_FORMAT_PEFT]
-    assert not list((server.home / ".formats").glob("*/*"))
-    if expected == "TRAINER_RESTARTING":
-        server.wait_for_log("base_loaded", 2)
+    code, reason, _ = refusal(lambda: download(server, GGUF))
+    assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "TRAINER_RESTARTING")
+    nothing_made(server)
+    server.wait_for_log("base_loaded", 2)
     assert set(download(server, GGUF)) == {"sleep_v1.gguf", "prompt.json"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("point", ["format.rename.after", "format.commit.before", "format.commit.after"])
-def test_a_server_killed_while_it_makes_a_form_leaves_a_whole_one_or_none(
-    start_server: Callable[..., ServerProcess], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
+def test_a_full_disk_of_the_worker_leaves_nothing_half_made(
+    start_server: Callable[..., ServerProcess], tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("LYRA_ADAPTERS_FAILPOINTS", f"{point}=kill@1")
-    monkeypatch.setenv("LYRA_ADAPTERS_FAILPOINTS_LOG", str(tmp_path / "acted"))
-    first = armed(start_server)
+    server = start_server(environment=armed("format.write.after=raise:ENOSPC", tmp_path)).wait_ready()
+    train(server, "sleep")
+    code, reason, message = refusal(lambda: download(server, GGUF))
+    assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "DISK_FULL")
+    assert str(tmp_path) not in message
+    nothing_made(server)
+    assert set(download(server, GGUF)) == {"sleep_v1.gguf", "prompt.json"}
+
+
+def test_a_full_disk_of_the_server_leaves_nothing_half_made(
+    quick_server: Callable[..., ServerProcess], tmp_path: Path
+) -> None:
+    server = quick_server(environment=armed("format.rename.before=raise:ENOSPC", tmp_path))
+    train(server, "sleep")
+    assert refusal(lambda: download(server, GGUF))[:2] == (grpc.StatusCode.UNAVAILABLE, "DISK_FULL")
+    nothing_made(server)
+    assert set(download(server, GGUF)) == {"sleep_v1.gguf"}
+
+
+@pytest.mark.parametrize(
+    "point", ["format.rename.before", "format.rename.after", "format.commit.before", "format.commit.after"]
+)
+def test_a_server_killed_while_it_makes_a_form_leaves_a_whole_one_or_none(
+    quick_server: Callable[..., ServerProcess], tmp_path: Path, point: str
+) -> None:
+    first = quick_server(environment=armed(f"{point}=kill", tmp_path))
     train(first, "sleep")
     with pytest.raises(grpc.RpcError):
         download(first, GGUF)
     assert first.stop() == -signal.SIGKILL
-    second = armed(start_server)
-    made = [pb.ADAPTER_FORMAT_PEFT, GGUF] if point == "format.commit.after" else [pb.ADAPTER_FORMAT_PEFT]
-    assert ready(second) == made
-    assert half_made(second.home) == []
-    assert len(list((second.home / ".formats").glob("*/*"))) == len(made) - 1
-    assert set(download(second, GGUF)) == {"sleep_v1.gguf", "prompt.json"}
+    second = quick_server()
+    if point == "format.commit.after":
+        assert ready(second) == [pb.ADAPTER_FORMAT_PEFT, GGUF]
+        assert [path.name for path in (second.home / ".formats" / "sleep_v1").iterdir()] == ["gguf"]
+    else:
+        nothing_made(second)
+    assert set(download(second, GGUF)) == {"sleep_v1.gguf"}
 
 
-def armed(start_server: Callable[..., ServerProcess]) -> ServerProcess:
-    """A ready server that has the failpoints of the environment."""
-    passed = {key: value for key, value in os.environ.items() if key.startswith("LYRA_ADAPTERS_FAILPOINTS")}
-    command = ("env", *(f"{key}={value}" for key, value in passed.items()))
-    return start_server(command=(*command, sys.executable, "-m", "lyra_adapters_server.service.main")).wait_ready()
+def nothing_made(server: ServerProcess) -> None:
+    assert half_made(server.home) == []
+    assert ready(server) == [pb.ADAPTER_FORMAT_PEFT]
+    assert not list((server.home / ".formats").glob("*/*"))
+
+
+def armed(failpoints: str, tmp_path: Path) -> dict[str, str]:
+    """The environment of a server with failpoints, each of which acts once."""
+    return {"LYRA_ADAPTERS_FAILPOINTS": failpoints, "LYRA_ADAPTERS_FAILPOINTS_LOG": str(tmp_path / "acted")}
