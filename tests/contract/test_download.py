@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
+import json
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +17,7 @@ import pytest
 from lyra_adapters.v1 import adapter_service_pb2 as pb
 from published import Registry
 from server_process import ServerProcess
+from test_grpcurl import GRPCURL, SERVICE, objects
 
 # More than one chunk of the server's.
 WEIGHTS = 1_300_000
@@ -164,3 +168,41 @@ def test_the_client_downloads_from_the_real_server(
     assert {path.name: path.read_bytes() for path in there.iterdir()} == {
         path.name: path.read_bytes() for path in registry.directory("v2").iterdir()
     }
+
+
+def test_grpcurl_downloads(server: ServerProcess, registry: Registry) -> None:
+    def call(request: dict[str, Any]) -> list[dict[str, Any]]:
+        done = subprocess.run(
+            [str(GRPCURL), "-plaintext", "-d", json.dumps(request), server.address, f"{SERVICE}/Download"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return objects(done.stdout)
+
+    first, piece = call({"adapter": "user_feedback", "file": "README.md"})
+    assert first["contents"]["version"] == "v2"
+    whole = base64.b64decode(piece["data"])
+    assert whole == (registry.directory("v2") / "README.md").read_bytes()
+    assert piece["file"]["sha256"] == hashlib.sha256(whole).hexdigest()
+    _, rest = call({"adapter": "user_feedback", "file": "README.md", "offset": 5})
+    assert base64.b64decode(rest["data"]) == whole[5:]
+
+
+def test_grpcurl_watches_the_pointer(server: ServerProcess) -> None:
+    request = json.dumps({"adapter": "user_feedback"})
+    done = subprocess.run(
+        [
+            *(str(GRPCURL), "-plaintext", "-max-time", "1", "-d", request),
+            *(server.address, f"{SERVICE}/WatchAdapter"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "DeadlineExceeded" in done.stderr
+    found = objects(done.stdout)
+    assert [change["active"] for change in found[:2]] == ["user_feedback_v1", "user_feedback_v2"]
+    assert all(change["heartbeat"] for change in found[2:])
+    assert len(found) > 2
