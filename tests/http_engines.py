@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -41,8 +42,12 @@ class HttpServer:
         """Bodies of the POSTs to a path."""
         return [body for method, where, body in self.calls if method == "POST" and path in where]
 
+    def heard(self, headers: Message) -> None:
+        """Called with the headers of each call."""
+
     def _handle(self, handler: BaseHTTPRequestHandler, body: Any) -> None:
         method = handler.command
+        self.heard(handler.headers)
         self.calls.append((method, handler.path, body))
         if self._key and handler.headers["Authorization"] != f"Bearer {self._key}":
             status, answer = 401, {"error": "Unauthorized"}

@@ -66,7 +66,7 @@ def check(there: Path, fake: FakeAdapterServer, name: str) -> None:
     assert {path.name: path.read_bytes() for path in link.iterdir()} == fake.files[name]
 
 
-def until(true: Callable[[], Any], seconds: float = 20.0) -> None:
+def until(true: Callable[[], Any], seconds: float = 60.0) -> None:
     ends = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < ends, "it did not happen"
@@ -99,7 +99,11 @@ class Following:
     def __enter__(self) -> Following:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.process.kill()
+            self.process.wait(20)
+            return
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(20) == 0
 
@@ -364,6 +368,19 @@ def test_a_post(fake: FakeAdapterServer, there: Path) -> None:
         assert "503: out of order" in following.reports("hook_failed")[0]["message"]
         assert "secret" not in json.dumps(following.reports())
     assert "secret" not in (there / ".user_feedback.hooks.json").read_text()
+
+
+def test_a_password_in_a_url_is_sent_and_not_shown(fake: FakeAdapterServer, there: Path) -> None:
+    activate(fake, "v1")
+    with HttpServer() as hook, pytest.MonkeyPatch.context() as patch:
+        sent: list[str] = []
+        patch.setattr(hook, "heard", lambda headers: sent.append(headers["Authorization"]))
+        hook.failing = 500
+        url = hook.url.replace("://", "://ana:p%40ss@")
+        with Following(there, "--post", url) as following:
+            following.wait_for("hook_failed")
+            assert "ss@" not in json.dumps(following.reports())
+    assert sent[0] == "Basic YW5hOnBAc3M="
 
 
 def test_vllm_serves_what_is_in_force(fake: FakeAdapterServer, there: Path) -> None:

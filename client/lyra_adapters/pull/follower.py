@@ -55,6 +55,8 @@ class Follower:
         self.news = threading.Event()
         # The newest change; None until the server was reached and has a version.
         self.newest: PointerChange | None = None
+        # What ended the thread, where something unforeseen did.
+        self.fault: Exception | None = None
 
     def start(self) -> None:
         """Begins."""
@@ -65,6 +67,13 @@ class Follower:
         self._stop.set()
 
     def _run(self) -> None:
+        try:
+            self._keep_following()
+        except Exception as fault:
+            self.fault = fault
+            self.news.set()
+
+    def _keep_following(self) -> None:
         wait = FIRST_WAIT_S
         while not self._stop.is_set():
             begun = time.monotonic()

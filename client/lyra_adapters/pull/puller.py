@@ -102,6 +102,8 @@ class Puller:
             try:
                 while not self._stop.is_set():
                     follower.news.clear()
+                    if follower.fault is not None:
+                        raise follower.fault
                     change = follower.newest
                     if change is None:
                         follower.news.wait(POLL_S)
@@ -120,7 +122,7 @@ class Puller:
         """Works on one change until there is another one, or `stop`: directory, then hooks, then old versions."""
 
         def out_of_date() -> bool:
-            return self._stop.is_set() or follower.newest != change
+            return self._stop.is_set() or follower.newest != change or follower.fault is not None
 
         def bring() -> float:
             self._bring(change, out_of_date)

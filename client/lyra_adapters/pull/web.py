@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import urllib.error
 import urllib.request
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from lyra_adapters.channel import is_loopback
 
@@ -24,7 +25,7 @@ class Web:
     """One HTTP server.
 
     Args:
-        url: Its address; a path in it stands before each call's.
+        url: Its address; a path in it stands before each call's, a user and password in it are sent as such.
         key: Bearer token; empty: none.
         timeout: Seconds for a call.
 
@@ -36,14 +37,19 @@ class Web:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url!r} is no address like http://127.0.0.1:8000")
-        self._url = url
-        self._key = key
+        # IPv6 addresses stand in brackets.
+        name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        host = name if parts.port is None else f"{name}:{parts.port}"
+        self._url = urlunsplit(parts._replace(netloc=host, fragment=""))
+        self._authorization = f"Bearer {key}" if key else ""
+        if parts.username is not None:
+            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            self._authorization = f"Basic {base64.b64encode(pair.encode()).decode()}"
         self._timeout = timeout
         # What may be shown: a URL can hold a password or a token.
-        host = parts.hostname if parts.port is None else f"{parts.hostname}:{parts.port}"
         self.shown = urlunsplit((parts.scheme, host, parts.path, "", ""))
         # A proxy from the environment has no business between a process and its own machine.
-        proxies = [urllib.request.ProxyHandler({})] if is_loopback(f"{parts.hostname}:1") else []
+        proxies = [urllib.request.ProxyHandler({})] if is_loopback(f"{name}:1") else []
         self._opener = urllib.request.build_opener(_NoRedirects, *proxies)
 
     def call(self, path: str = "", body: Any = None) -> Any:
@@ -56,8 +62,8 @@ class Web:
         headers = {"Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
+        if self._authorization:
+            headers["Authorization"] = self._authorization
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(url, data=data, headers=headers)  # noqa: S310 - only HTTP, see above
         shown = self.shown.rstrip("/") + path

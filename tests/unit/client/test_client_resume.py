@@ -15,7 +15,8 @@ from lyra_adapters import (
     ServerFault,
     Unavailable,
 )
-from lyra_adapters.resume import JobPlan
+from lyra_adapters.download_plan import BytesPlan
+from lyra_adapters.resume import JobPlan, PointerPlan
 from lyra_adapters.v1 import adapter_service_pb2 as pb
 
 REQUEST = pb.TrainRequest(request_id="11111111-1111-4111-8111-111111111111")
@@ -177,3 +178,61 @@ def test_never_reconnecting_is_possible() -> None:
     job = JobPlan(REQUEST, ReconnectPolicy(give_up_after=0), heartbeats=False)
     with pytest.raises(Unavailable):
         job.broke(GONE)
+
+
+def pointer(**start: Any) -> PointerPlan:
+    request = pb.WatchAdapterRequest(adapter="a", **start)
+    return PointerPlan(request, ReconnectPolicy(), heartbeats=False, clock=Clock(), chance=lambda: 0.0)
+
+
+def change(revision: int) -> pb.PointerChange:
+    return pb.PointerChange(adapter="a", pointer_revision=revision, active=f"a_v{revision}")
+
+
+def test_changes_are_taken_up_from_the_last_one_seen() -> None:
+    changes = pointer(after_revision=2, wait_for_adapter=True)
+    assert changes.feed(change(3)) is not None
+    assert changes.feed(change(3)) is None
+    changes.broke(GONE)
+    wanted = pb.WatchAdapterRequest(adapter="a", after_revision=3, wait_for_adapter=True)
+    assert changes.next_call() == ("WatchAdapter", wanted)
+
+
+def test_a_gap_between_changes_is_not_passed_over() -> None:
+    changes = pointer()
+    changes.feed(change(1))
+    with pytest.raises(DataLoss, match="Change 3 of a came after change 1"):
+        changes.feed(change(3))
+
+
+def test_a_heartbeat_is_no_change_but_contact() -> None:
+    changes = pointer()
+    assert changes.feed(pb.PointerChange(adapter="a", heartbeat=True)) is None
+    assert changes.last_revision == 0
+    heard = PointerPlan(pb.WatchAdapterRequest(adapter="a"), ReconnectPolicy(), heartbeats=True)
+    beat = heard.feed(pb.PointerChange(adapter="a", heartbeat=True))
+    assert beat is not None
+    assert beat.heartbeat
+
+
+def test_a_download_that_breaks_before_each_byte_is_given_up() -> None:
+    clock = Clock()
+    policy = ReconnectPolicy(initial=1, maximum=10, jitter=0, connect_within=30, give_up_after=60)
+    request = pb.DownloadRequest(adapter="a", version="v1", file="f")
+    download = BytesPlan(request, 10, policy, clock=clock, chance=lambda: 0.0)
+    assert download.feed(pb.DownloadResponse(offset=0, data=b"abc")) == b"abc"
+    with pytest.raises(Unavailable):
+        for _ in range(100):
+            download.feed(pb.DownloadResponse(contents=pb.DownloadContents(adapter="a", version="v1")))
+            clock.now += download.broke(GONE)
+    assert clock.now - 100 <= 61
+    assert download.next_call()[1].offset == 3
+
+
+def test_bytes_that_do_not_follow_on_are_refused() -> None:
+    download = BytesPlan(pb.DownloadRequest(file="f"), 10, ReconnectPolicy())
+    for offset, data in ((1, b"a"), (0, b"x" * 11)):
+        with pytest.raises(DataLoss):
+            download.feed(pb.DownloadResponse(offset=offset, data=data))
+    assert download.feed(pb.DownloadResponse(offset=0, data=b"x" * 10)) == b"x" * 10
+    assert download.finished
