@@ -425,7 +425,8 @@ def test_a_vllm_in_a_container_sees_another_directory(
 
 
 def test_llama_server_applies_what_is_in_force(fake: FakeAdapterServer, there: Path) -> None:
-    paths = [f"{there}/{name}/adapter.gguf" for name in NAMES[:2]]
+    # By the version's directory, and by the file's name, wherever it is.
+    paths = [f"{there}/{NAMES[0]}/adapter.gguf", f"models/{NAMES[1]}.gguf"]
     activate(fake, "v1")
     with (
         LlamaCppServer("/other/style.gguf", *paths) as llama,

@@ -102,14 +102,13 @@ class LlamaServer(Hook):
             for adapter in self._adapters():
                 number, path = int(adapter["id"]), PurePosixPath(str(adapter["path"]))
                 scales[number] = wanted[number] = float(adapter["scale"])
-                if now.adapter in path.parts[:-1] and not any(is_version(now.adapter, part) for part in path.parts):
+                if name := _version_in(path, now.adapter):
+                    versions[number] = name
+                elif now.adapter in path.parts:
                     raise HookFailed(
-                        f"{self._web.shown} was started with {path}, through the link {now.adapter}: nobody can "
-                        f"tell which version it holds. Start it with the version's own path, like {now.active}/…"
+                        f"{self._web.shown} was started with {path}, through the link {now.adapter}: nobody can tell "
+                        f"which version it holds. Start it with the version's own path, like {now.active}/…"
                     )
-                for part in path.parts:
-                    if is_version(now.adapter, part):
-                        versions[number] = part
             if now.active != BASE and now.active not in versions.values():
                 there = self._directory / now.active if self._directory else now.path
                 raise HookFailed(
@@ -129,3 +128,9 @@ class LlamaServer(Hook):
         if not isinstance(found, list) or not all({"id", "path", "scale"} <= set(adapter) for adapter in found):
             raise HookFailed(f"{self._web.shown}/lora-adapters does not answer like llama-server")
         return found
+
+
+def _version_in(path: PurePosixPath, adapter: str) -> str:
+    """The version that a file's name (`user_feedback_v3.gguf`) or one of its directories names; empty if none does."""
+    names = (part.removesuffix(".gguf") for part in reversed(path.parts))
+    return next((name for name in names if is_version(adapter, name)), "")
