@@ -90,6 +90,9 @@ def grouped_attention(
     """The function that transformers calls for each layer; see its AttentionInterface."""
     del module, dropout  # The base is frozen and in evaluation mode.
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    if attention_mask is not None:
+        # It is made in the precision of the residual stream.
+        attention_mask = attention_mask.to(query.dtype)
     if softcap is None:
         # torch leaves `apply` untyped.
         mixed: torch.Tensor = GroupedAttention.apply(query, key, value, attention_mask, scale)  # type: ignore[no-untyped-call]

@@ -19,6 +19,7 @@ from lyra_adapters_server.trainer.norms import speed_up_norms
 from lyra_adapters_server.trainer.pair import PairEncoder
 from lyra_adapters_server.trainer.prompt import PromptEncoder
 from lyra_adapters_server.trainer.quiet import quiet_transformers
+from lyra_adapters_server.trainer.residual import widen_residual
 from lyra_adapters_server.types import LABELS, PAIR, BaseCard, Label, LoraConfig, Prompt
 
 
@@ -82,7 +83,8 @@ class CausalBase(Base):
     def __init__(self, description: Description, model: nn.Module) -> None:
         """Takes the model over."""
         super().__init__(description, model)
-        speed_up_norms(model)
+        if speed_up_norms(model):
+            widen_residual(model)
         # A description's encoder is of its family.
         self.encoder: PromptEncoder = description.encoder  # type: ignore[assignment]
 

@@ -1,7 +1,8 @@
 """A linear layer with a LoRA update as one autograd function.
 
-Beside PEFT's own forward it multiplies in the base's precision while the adapter's weights stay float32, keeps one
-copy of the dropped-out input for all targets that read the same input, and saves nothing else of that size.
+Beside PEFT's own forward it multiplies in the base's precision while the adapter's weights stay float32, rounds base
+and update once, together, keeps one copy of the dropped-out input for all targets that read the same input, and saves
+nothing else of that size.
 """
 
 from __future__ import annotations
@@ -106,8 +107,9 @@ class FusedLora(torch.autograd.Function):
         a_low = a.to(x.dtype)
         b_low = (b * scale).to(x.dtype)
         inner = F.linear(kept, a_low)
-        y = F.linear(x, weight, bias)
-        y.view(-1, y.shape[-1]).addmm_(inner.view(-1, inner.shape[-1]), b_low.t())
+        # One product, rounded once. Added to what the base gives, already rounded, a young adapter's update would be
+        # lost: most of it is below what bfloat16 can tell apart there.
+        y = F.linear(torch.cat([x, inner], dim=-1), torch.cat([weight, b_low], dim=1), bias)
         ctx.scale = scale
         ctx.save_for_backward(weight, kept, mask, inner, a_low, b_low)
         return y

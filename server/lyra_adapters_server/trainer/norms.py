@@ -16,22 +16,21 @@ class RmsNorm(torch.autograd.Function):
     """x / rms(x) * weight, computed in float32, with a gradient for x only."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float, scaled_late: bool) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype) -> torch.Tensor:
         """Normalises the last dimension.
 
         Args:
             ctx: Autograd's context.
             x: (..., width).
-            weight: (width); in float32 unless `scaled_late`.
+            weight: (width).
             eps: Added to the mean square.
-            scaled_late: Multiply with the weight after rounding to the precision of `x` (Llama), not before (Gemma).
+            dtype: Of the result.
         """
         wide = x.float() if x.dtype != torch.float32 else x.clone()
         square = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_()
         inverse = square.div_(x.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x, weight, inverse)
-        wide.mul_(inverse)
-        return wide.to(x.dtype).mul_(weight) if scaled_late else wide.mul_(weight).to(x.dtype)
+        return wide.mul_(inverse).mul_(weight).to(dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -43,19 +42,20 @@ class RmsNorm(torch.autograd.Function):
         return grad.addcmul_(normal, inner, value=-1).mul_(inverse).to(x.dtype), None, None, None
 
 
-def speed_up_norms(model: nn.Module) -> int:
+def speed_up_norms(model: nn.Module) -> bool:
     """Replaces the forward passes of a frozen model's norms, where ours provably gives the same.
 
     Returns:
-        How many were replaced.
+        Whether every norm of the model was replaced; each then takes any precision and gives that of its weight.
     """
-    count = 0
+    every = True
     for module in model.modules():
         forward = _ours(module)
         if forward is not None:
             module.forward = forward
-            count += 1
-    return count
+        elif type(module).__name__.endswith("Norm"):
+            every = False
+    return every
 
 
 def _ours(module: nn.Module) -> Any:
@@ -63,21 +63,21 @@ def _ours(module: nn.Module) -> Any:
     eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     if not type(module).__name__.endswith("RMSNorm") or not isinstance(weight, torch.Tensor) or eps is None:
         return None
-    # Families differ in where they round and in what the weight is added to, and a new one may differ in more: the
-    # original's answer decides.
+    # Families differ in what the weight is added to (Gemma: to one), and a new one may differ in more: the original's
+    # answer decides.
     generator = torch.Generator().manual_seed(0)
     probe = torch.randn(4, weight.shape[-1], generator=generator).to(weight.device, weight.dtype)
     with torch.no_grad():
         expected = module(probe).float()
-        for effective, late in ((weight.detach(), True), (1 + weight.detach().float(), False)):
-            forward = functools.partial(_forward, effective, float(eps), late)
-            # One rounding step of bfloat16 is allowed: sums in another order fall on its other side now and then.
+        for effective in (weight.detach(), 1 + weight.detach().float()):
+            forward = functools.partial(_forward, effective, float(eps), weight.dtype)
+            # One rounding step of bfloat16 is allowed: families round in several places, and ours once.
             if torch.allclose(forward(probe).float(), expected, rtol=2**-7, atol=1e-6):
                 return forward
     return None
 
 
-def _forward(weight: torch.Tensor, eps: float, scaled_late: bool, x: torch.Tensor) -> torch.Tensor:
+def _forward(weight: torch.Tensor, eps: float, dtype: torch.dtype, x: torch.Tensor) -> torch.Tensor:
     # torch leaves `apply` untyped.
-    y: torch.Tensor = RmsNorm.apply(x, weight, eps, scaled_late)  # type: ignore[no-untyped-call]
+    y: torch.Tensor = RmsNorm.apply(x, weight, eps, dtype)  # type: ignore[no-untyped-call]
     return y

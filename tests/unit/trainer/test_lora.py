@@ -15,7 +15,7 @@ from conftest import FAMILIES
 from lyra_adapters_server.trainer.bases import Base, Bases
 from lyra_adapters_server.trainer.data import Batch, Row, make_batch
 from lyra_adapters_server.trainer.errors import TrainerError
-from lyra_adapters_server.trainer.fused import Dropout
+from lyra_adapters_server.trainer.fused import Dropout, FusedLora
 from lyra_adapters_server.trainer.heads import summed_loss
 from lyra_adapters_server.trainer.lora import Adapter, load_adapter, new_config
 from lyra_adapters_server.trainer.norms import RmsNorm
@@ -198,12 +198,21 @@ def test_the_norms_of_every_family_are_known(family: str, tiny_bases: Callable[[
     assert all("forward" in vars(module) for module in norms)
 
 
-@pytest.mark.parametrize("late", [True, False])
-def test_norm_gradient(late: bool) -> None:
+def test_a_small_update_survives_rounding() -> None:
+    x, weight = torch.ones(1, 64).bfloat16(), torch.ones(4096, 64).bfloat16()
+    a, b = torch.full((1, 64), 1 / 64), torch.linspace(0, 0.1, 4096).unsqueeze(1)
+    spread = torch.randn(4096, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
+    y = FusedLora.apply(x, weight + spread, None, a, b, 1.0, x, None)
+    bare = torch.nn.functional.linear(x, weight + spread)
+    # The base gives about 64, where bfloat16 has steps of a half.
+    assert float((y - bare).float().mean()) == pytest.approx(0.05, abs=0.01)
+
+
+def test_norm_gradient() -> None:
     x = torch.randn(3, 4, 16, requires_grad=True)
     weight = torch.rand(16)
     grad = torch.randn_like(x)
-    RmsNorm.apply(x, weight, 1e-5, late).backward(grad)
+    RmsNorm.apply(x, weight, 1e-5, torch.float32).backward(grad)
     found, x.grad = x.grad, None
     (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5) * weight).backward(grad)
     assert found is not None
