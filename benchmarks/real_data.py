@@ -107,9 +107,9 @@ def score_all(work: Path, data: Path) -> str:
     return "\n".join(lines)
 
 
-def score(rows: Path, base: str, version: Path, *, with_adapter: bool) -> dict[str, Any]:
+def score(rows: Path, base: str, version: Path, *, with_adapter: bool, dtype: str = "bfloat16") -> dict[str, Any]:
     """What score_peft.py prints."""
-    script = [sys.executable, str(ROOT / "benchmarks" / "score_peft.py"), str(rows), "--base", base]
+    script = [sys.executable, str(ROOT / "benchmarks" / "score_peft.py"), str(rows), "--base", base, "--dtype", dtype]
     which = ["--adapter", str(version)] if with_adapter else ["--prompt", str(version / "prompt.json")]
     done = subprocess.run([*script, *which], stdout=subprocess.PIPE, check=True, text=True)
     found: dict[str, Any] = json.loads(done.stdout)
