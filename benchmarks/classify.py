@@ -69,9 +69,9 @@ def measure(work: Path, data: Path) -> str:
         "",
         f"{len(rows)} rows of Check-COVID, demo base, versions trained on {TRAINED} rows for {EPOCHS} epochs. Compared "
         "with plain transformers and peft in float32 (`benchmarks/score_peft.py`): how many rows get the same label, "
-        "and the largest difference of a probability. bfloat16, which the server takes where the hardware multiplies it "
-        "fast, has 8 bits: rows whose labels are nearly tied can fall either way. A server started with `--dtype float32` "
-        "computes what the outside script computes.",
+        "and the largest difference of a probability. bfloat16, which the server takes where the hardware multiplies "
+        "it fast, has 8 bits: rows whose labels are nearly tied can fall either way. A server started with "
+        "`--dtype float32` computes what the outside script computes.",
         "",
         "| version | service in bfloat16 | service in float32 |",
         "| --- | --- | --- |",
