@@ -170,7 +170,7 @@ def measure(arguments: argparse.Namespace) -> tuple[str, bool]:
         cache.mkdir(parents=True, exist_ok=True)
         server = ServerProcess(Path(folder) / "home", arguments.base, cache, "--threads", "1")
         try:
-            server.wait_ready()
+            server.wait_for_log("base_loaded", seconds=300)
             for thread in psutil.Process(trainer_pid(server)).threads():
                 os.sched_setaffinity(thread.id, {trainer_core})
             idle = rss(server.process.pid)

@@ -79,6 +79,8 @@ class QuickWorker(LocalWorker):
             (Path(params.output_dir) / f"{params.subject.name}.{params.form.lower()}").write_text(params.subject.name)
             yield FormatMade()
             return
+        if method not in ("score", "classify"):
+            raise WorkFailed("FORMAT_NOT_AVAILABLE", "What only pretends to train has no weights to convert.")
         if method == "score":
             probabilities = [_probabilities(_quality(params.subject), sample) for sample in params.samples]
         else:

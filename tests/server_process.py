@@ -80,9 +80,9 @@ class ServerProcess:
                     found.append(content)
         return found
 
-    def wait_for_log(self, event: str, count: int = 1) -> dict[str, Any]:
+    def wait_for_log(self, event: str, count: int = 1, seconds: float = START_S) -> dict[str, Any]:
         """The count-th log line of an event."""
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if len(found := self.logged(event)) >= count:
                 return found[count - 1]

@@ -50,6 +50,15 @@ from lyra_adapters_server.trainer.spec import WorkerConfig
 log = structlog.get_logger()
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["AdapterService"].full_name
+KEEPALIVE: tuple[tuple[str, int], ...] = (
+    # Clients ping quiet connections every minute; the default would answer that with too_many_pings.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    # Pings go on while a reader takes nothing; the default stops after two.
+    ("grpc.http2.max_pings_without_data", 0),
+)
 # How long streams and calls may take to end once the server stops.
 GRACE_S = 2.0
 
@@ -188,13 +197,7 @@ def _make_server(settings: Settings, gate: Gate, metrics: Metrics, tracing: Trac
             ("grpc.max_send_message_length", size),
             # A second server on the port must fail, not share it.
             ("grpc.so_reuseport", 0),
-            # Clients ping quiet connections every minute; the default would answer that with too_many_pings.
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-            ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.keepalive_time_ms", 60_000),
-            ("grpc.keepalive_timeout_ms", 20_000),
-            # Pings go on while a reader takes nothing; the default stops after two.
-            ("grpc.http2.max_pings_without_data", 0),
+            *KEEPALIVE,
         ],
     )
 
