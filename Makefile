@@ -31,7 +31,7 @@ test-all: $(VENV)/.installed
 
 # Random and malformed requests over every RPC, 20,000 of them; prints what they were answered with.
 fuzz: $(VENV)/.installed
-	FUZZ_REQUESTS=20000 $(BIN)/python -m pytest -q -s tests/contract/test_fuzz.py
+	FUZZ_REQUESTS=21500 $(BIN)/python -m pytest -q -s tests/contract/test_fuzz.py
 
 # Kills servers and trainers 300 times while callers use them, and checks every promise; half an hour on two cores.
 # `make test` runs the short form.

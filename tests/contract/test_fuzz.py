@@ -1,7 +1,7 @@
 """Random and malformed requests over every RPC: each is refused as the caller's fault or carried out, none breaks it.
 
-`FUZZ_REQUESTS=20000` (what `make fuzz` says) sets how many are sent in all; with `UPDATE_DOCS=1` the table goes to
-docs/results/fuzz.md. The server is real but for its trainer (quick_server.py).
+`FUZZ_REQUESTS=21500` (what `make fuzz` says) sets how many are sent in all, a few less: there is but one empty message.
+With `UPDATE_DOCS=1` the table goes to docs/results/fuzz.md. The server is real but for its trainer (quick_server.py).
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ def test_the_server_is_as_well_as_before(target: Target) -> None:
     assert not process.logged("job_broke")
     target.memory.append(target.resident())
     seconds = time.monotonic() - target.begun
-    if sent.total() >= REQUESTS:
+    if sent.total() >= 0.9 * REQUESTS:
         # From the first quarter on: until then caches fill.
         assert target.memory[-1] - target.memory[1] < 24, target.memory
     table = report(target.memory, seconds)
