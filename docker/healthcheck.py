@@ -1,7 +1,7 @@
 """Asks the server in this container whether it serves (grpc.health.v1); exits 0 if it does, else 1.
 
-The address is the server's own setting, LYRA_ADAPTERS_LISTEN. SERVING means that calls are answered; whether a base
-model is loaded yet is in Status.
+The address is the server's own setting: LYRA_ADAPTERS_HEALTH_LISTEN, which has no TLS, else LYRA_ADAPTERS_LISTEN.
+SERVING means that calls are answered; whether a base model is loaded yet is in Status.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TIMEOUT_S = 4.0
 
 def main() -> int:
     """Asks once; returns the exit status."""
-    address = os.environ.get("LYRA_ADAPTERS_LISTEN", "127.0.0.1:50051")
+    address = os.environ.get("LYRA_ADAPTERS_HEALTH_LISTEN") or os.environ.get("LYRA_ADAPTERS_LISTEN", "127.0.0.1:50051")
     # A proxy for model downloads must not be asked about loopback.
     with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         request = health_pb2.HealthCheckRequest(service=SERVICE)

@@ -35,12 +35,20 @@ class AsyncTransport:
         ca: str | os.PathLike[str] | None = None,
         cert: str | os.PathLike[str] | None = None,
         key: str | os.PathLike[str] | None = None,
+        insecure: bool = False,
         timeout: float | None = DEFAULT_TIMEOUT,
         reconnect: ReconnectPolicy | None = None,
         on_reconnect: Callable[[Reconnect], None] | None = None,
     ) -> None:
         self._connection = Connection(
-            target=target, token=token, token_file=token_file, tls=tls, ca=ca, cert=cert, key=key
+            target=target,
+            token=token,
+            token_file=token_file,
+            tls=tls,
+            ca=ca,
+            cert=cert,
+            key=key,
+            insecure=insecure,
         )
         self._timeout = timeout
         self._policy = reconnect or ReconnectPolicy()

@@ -13,6 +13,10 @@ from typing import Any
 import grpc
 
 SERVER_VARIABLE = "LYRA_ADAPTERS_SERVER"
+# What is not given comes from these, so that secrets need not be arguments, which others on the machine see.
+TOKEN_VARIABLE = "LYRA_ADAPTERS_TOKEN"  # noqa: S105 - the variable's name
+TOKEN_FILE_VARIABLE = "LYRA_ADAPTERS_TOKEN_FILE"  # noqa: S105 - the variable's name
+TLS_VARIABLES = {"ca": "LYRA_ADAPTERS_CA", "cert": "LYRA_ADAPTERS_CERT", "key": "LYRA_ADAPTERS_KEY"}
 DEFAULT_SERVER = "127.0.0.1:50051"
 DEFAULT_TIMEOUT = 30.0
 SERVICE = "lyra_adapters.v1.AdapterService"
@@ -64,12 +68,15 @@ class Connection:
     Attributes:
         target: HOST:PORT, or any gRPC target (`unix:/run/lyra.sock`). None: the environment variable
             LYRA_ADAPTERS_SERVER, else 127.0.0.1:50051.
-        token: Bearer token.
+        token: Bearer token. None, and no token_file: the environment variable LYRA_ADAPTERS_TOKEN, or the file that
+            LYRA_ADAPTERS_TOKEN_FILE names, if one is set.
         token_file: File with the bearer token; read again for each call, so that it can be replaced.
         tls: Use TLS. Implied by any of the next three.
-        ca: File with root certificates (PEM). None: the system's as gRPC knows them.
-        cert: File with the client's certificate (PEM), for mutual TLS.
-        key: File with the client's key (PEM).
+        ca: File with root certificates (PEM). None: the environment variable LYRA_ADAPTERS_CA, else the system's as
+            gRPC knows them.
+        cert: File with the client's certificate (PEM), for mutual TLS. None: LYRA_ADAPTERS_CERT.
+        key: File with the client's key (PEM). None: LYRA_ADAPTERS_KEY.
+        insecure: Send the token without TLS to other machines too, for anyone on the way to read.
     """
 
     target: str | None = None
@@ -79,22 +86,35 @@ class Connection:
     ca: str | os.PathLike[str] | None = None
     cert: str | os.PathLike[str] | None = None
     key: str | os.PathLike[str] | None = None
+    insecure: bool = False
 
     def __post_init__(self) -> None:
-        """Refuses combinations that cannot work or would leak the token.
+        """Fills in what the environment says, and refuses combinations that cannot work or would leak the token.
 
         Raises:
             ValueError: Both kinds of token, half a key pair, or a token over an open network without TLS.
         """
+        if not self.has_token:
+            self._take("token", TOKEN_VARIABLE)
+        if not self.has_token:
+            self._take("token_file", TOKEN_FILE_VARIABLE)
+        for field, variable in TLS_VARIABLES.items():
+            if getattr(self, field) is None:
+                self._take(field, variable)
         if self.token is not None and self.token_file is not None:
             raise ValueError("Give either token or token_file, not both.")
         if (self.cert is None) != (self.key is None):
             raise ValueError("A client certificate needs its key, and a key its certificate: give cert and key.")
-        if self.has_token and not self.secure and not is_loopback(self.address):
+        if self.has_token and not (self.secure or self.insecure or is_loopback(self.address)):
             raise ValueError(
-                f"The token would travel unencrypted to {self.address}. Use TLS (tls=True or ca=FILE), or a tunnel "
-                "to a loopback address."
+                f"The token would travel unencrypted to {self.address}. Use TLS (tls=True or ca=FILE), a tunnel to a "
+                "loopback address, or say insecure=True where nobody listens on the way."
             )
+
+    def _take(self, field: str, variable: str) -> None:
+        """Takes a field from the environment, if it is set there."""
+        if value := os.environ.get(variable):
+            object.__setattr__(self, field, value)
 
     @property
     def address(self) -> str:
@@ -128,7 +148,7 @@ class Connection:
         return grpc.composite_channel_credentials(channel, grpc.metadata_call_credentials(_Bearer(self._header)))
 
     def metadata(self, request_id: str) -> tuple[tuple[str, str], ...]:
-        """Metadata of a call: its id for the server's log, and the token where no TLS carries it (loopback only)."""
+        """Metadata of a call: its id for the server's log, and the token where no TLS carries it."""
         token = (self._header(),) if self.has_token and not self.secure else ()
         return (("x-request-id", request_id), *token)
 

@@ -26,12 +26,13 @@ class Transport:
 
     Args:
         target: HOST:PORT. None: the environment variable LYRA_ADAPTERS_SERVER, else 127.0.0.1:50051.
-        token: Bearer token. Over TLS, or to a loopback address.
+        token: Bearer token. Over TLS, or to a loopback address. None: LYRA_ADAPTERS_TOKEN, LYRA_ADAPTERS_TOKEN_FILE.
         token_file: File with the bearer token, read again for each call.
         tls: Use TLS; implied by `ca`, `cert` and `key`.
-        ca: File with root certificates (PEM).
-        cert: File with the client's certificate (PEM).
-        key: File with the client's key (PEM).
+        ca: File with root certificates (PEM). None: LYRA_ADAPTERS_CA, else gRPC's own.
+        cert: File with the client's certificate (PEM). None: LYRA_ADAPTERS_CERT.
+        key: File with the client's key (PEM). None: LYRA_ADAPTERS_KEY.
+        insecure: Send the token without TLS beyond loopback too.
         timeout: Seconds for each unary call. Default 30; None: no limit.
         reconnect: How broken streams are taken up again.
         on_reconnect: Called before each wait for a new try.
@@ -50,12 +51,20 @@ class Transport:
         ca: str | os.PathLike[str] | None = None,
         cert: str | os.PathLike[str] | None = None,
         key: str | os.PathLike[str] | None = None,
+        insecure: bool = False,
         timeout: float | None = DEFAULT_TIMEOUT,
         reconnect: ReconnectPolicy | None = None,
         on_reconnect: Callable[[Reconnect], None] | None = None,
     ) -> None:
         self._connection = Connection(
-            target=target, token=token, token_file=token_file, tls=tls, ca=ca, cert=cert, key=key
+            target=target,
+            token=token,
+            token_file=token_file,
+            tls=tls,
+            ca=ca,
+            cert=cert,
+            key=key,
+            insecure=insecure,
         )
         self._timeout = timeout
         self._policy = reconnect or ReconnectPolicy()

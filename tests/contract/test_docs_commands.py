@@ -114,7 +114,11 @@ def known_options(words: list[str]) -> set[str]:
         flags = {f"--{name.replace('_', '-')}" for name in Settings.model_fields}
         return flags | {"--config", "--no-reflection", "--help"}
     if words[0] in SERVER_COMMANDS:
-        return {"--home", "--config", "--json", "--help"} | ({"--repair"} if words[0] == "doctor" else set())
+        named = [word for word in words[:2] if not word.startswith("-")]
+        command = [sys.executable, "-m", "lyra_adapters.cli", *named, "--help"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 0, f"there is no command `lyra-adapters {' '.join(named)}`"
+        return set(re.findall(r"--[a-z-]+", done.stdout))
     command = typer.main.get_command(app)
     found = command.commands[words[0]]  # type: ignore[attr-defined]
     if inner := getattr(found, "commands", None):

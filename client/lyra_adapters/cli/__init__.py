@@ -11,6 +11,7 @@ INTERRUPTED = 130
 # Commands of the server's package: module and function.
 SERVER_COMMANDS = {
     "serve": ("lyra_adapters_server.service.main", "main"),
+    "tokens": ("lyra_adapters_server.service.auth.command", "main"),
     "doctor": ("lyra_adapters_server.maintenance.commands", "doctor"),
     "backup": ("lyra_adapters_server.maintenance.commands", "backup"),
     "restore": ("lyra_adapters_server.maintenance.commands", "restore_command"),

@@ -28,6 +28,17 @@ BY_REASON: dict[str, tuple[str, str]] = {
         "The server still loads the base model.",
         "Try again in a minute; `lyra-adapters status` shows when it is ready.",
     ),
+    "TOKEN_MISSING": ("The server asks who you are.", "Set LYRA_ADAPTERS_TOKEN, or give --token-file FILE."),
+    "TOKEN_UNKNOWN": (
+        "The server does not know this token; it may have been withdrawn.",
+        "Check LYRA_ADAPTERS_TOKEN or --token-file, or ask whoever runs the server for a new one.",
+    ),
+    "TOKEN_EXPIRED": ("The token's time is over.", "Ask whoever runs the server for a new one."),
+    "ACCESS_ENDED": (
+        "The token expired or was withdrawn while the call went on; a job goes on all the same.",
+        "Come back with a new token.",
+    ),
+    "ROLE_TOO_LOW": ("This token may do less than that.", "Ask whoever runs the server for one with the role."),
     "JOB_NOT_FOUND": ("The server knows no such job.", "See `lyra-adapters jobs` for those it knows."),
     "VERSION_NOT_FOUND": ("The server has no such version.", "See `lyra-adapters list` for those it has."),
     "ADAPTER_NOT_FOUND": ("Nothing was trained under this name.", "See `lyra-adapters list` for the names there are."),

@@ -42,6 +42,7 @@ def root(
 # Of the server's package, which is loaded when one is used: what they do, for the list of commands.
 OF_THE_SERVER = {
     "serve": "Run the server (extra `server`); `lyra-adapters serve --help` shows its options.",
+    "tokens": "Make, list and withdraw the bearer tokens of a server (extra `server`).",
     "doctor": "Check a registry's database, files and links, and mend them with --repair (extra `server`).",
     "backup": "Back a registry up, also while its server runs (extra `server`).",
     "restore": "Restore a backup into an empty home (extra `server`).",

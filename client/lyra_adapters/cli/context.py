@@ -50,6 +50,7 @@ class Context:
             ca=c.ca,
             cert=c.cert,
             key=c.key,
+            insecure=c.insecure,
             reconnect=reconnect or ReconnectPolicy(connect_within=CONNECT_WITHIN),
             on_reconnect=on_reconnect,
         )
@@ -75,19 +76,34 @@ OPTIONS: dict[str, Any] = {
         str | None,
         typer.Option(
             "--token",
-            envvar="LYRA_ADAPTERS_TOKEN",
-            help="Bearer token. Others on this machine can see arguments.",
+            help="Bearer token; others on this machine can see arguments. Default: $LYRA_ADAPTERS_TOKEN.",
             rich_help_panel=PANEL,
-            show_envvar=True,
         ),
     ],
     "token_file": Annotated[
-        Path | None, typer.Option("--token-file", help="File with the bearer token.", rich_help_panel=PANEL)
+        Path | None,
+        typer.Option(
+            "--token-file",
+            help="File with the bearer token. Default: $LYRA_ADAPTERS_TOKEN_FILE.",
+            rich_help_panel=PANEL,
+        ),
     ],
     "tls": Annotated[bool, typer.Option("--tls", help="Use TLS; implied by the next three.", rich_help_panel=PANEL)],
-    "ca": Annotated[Path | None, typer.Option("--ca", help="Root certificates (PEM).", rich_help_panel=PANEL)],
-    "cert": Annotated[Path | None, typer.Option("--cert", help="Client certificate (PEM).", rich_help_panel=PANEL)],
-    "key": Annotated[Path | None, typer.Option("--key", help="Client key (PEM).", rich_help_panel=PANEL)],
+    "ca": Annotated[
+        Path | None,
+        typer.Option("--ca", help="Root certificates (PEM). Default: $LYRA_ADAPTERS_CA.", rich_help_panel=PANEL),
+    ],
+    "cert": Annotated[
+        Path | None,
+        typer.Option("--cert", help="Client certificate (PEM). Default: $LYRA_ADAPTERS_CERT.", rich_help_panel=PANEL),
+    ],
+    "key": Annotated[
+        Path | None, typer.Option("--key", help="Client key (PEM). Default: $LYRA_ADAPTERS_KEY.", rich_help_panel=PANEL)
+    ],
+    "insecure": Annotated[
+        bool,
+        typer.Option("--insecure", help="Send the token without TLS beyond loopback too.", rich_help_panel=PANEL),
+    ],
     "as_json": Annotated[
         bool,
         typer.Option("--json", help="Print JSON: one object, or one event a line for streams.", rich_help_panel=PANEL),
@@ -105,18 +121,16 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
     @functools.wraps(function)
     def run(**options: Any) -> None:
         shared = {name: options.pop(name) for name in OPTIONS}
-        token_file = shared["token_file"]
-        # A file given on the command line is meant more than a variable that happens to be set.
-        token = None if token_file is not None else shared["token"] or None
         try:
             connection = Connection(
                 target=shared["server"],
-                token=token,
-                token_file=token_file,
+                token=shared["token"],
+                token_file=shared["token_file"],
                 tls=shared["tls"],
                 ca=shared["ca"],
                 cert=shared["cert"],
                 key=shared["key"],
+                insecure=shared["insecure"],
             )
         except ValueError as error:
             fail(str(error), Exit.USAGE)
@@ -133,7 +147,7 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
         inspect.Parameter(
             name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=False if name in ("tls", "as_json") else None,
+            default=False if name in ("tls", "insecure", "as_json") else None,
             annotation=annotation,
         )
         for name, annotation in OPTIONS.items()

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from lyra_adapters import __version__
-from lyra_adapters.channel import SERVER_VARIABLE, Connection
+from lyra_adapters.channel import SERVER_VARIABLE, TOKEN_FILE_VARIABLE, TOKEN_VARIABLE, Connection
 from lyra_adapters.mcp import logs, web
 from lyra_adapters.mcp.server import LyraServer
 
-TOKEN_VARIABLE = "LYRA_ADAPTERS_TOKEN"  # noqa: S105 - the variable's name
 DESCRIPTION = """\
 Gives language models tools to record corrections, train adapters from them, check pairs and roll back, by speaking to
 a running `lyra-adapters serve`. Without --http it speaks MCP over standard input and output, as MCP clients start it.
@@ -28,11 +26,16 @@ def options() -> argparse.ArgumentParser:
     )
     server = parser.add_argument_group("the service")
     server.add_argument("--server", metavar="HOST:PORT", help=f"default: ${SERVER_VARIABLE}, else 127.0.0.1:50051")
-    server.add_argument("--token-file", type=Path, help=f"file with the bearer token. Default: ${TOKEN_VARIABLE}")
+    server.add_argument(
+        "--token-file",
+        type=Path,
+        help=f"file with the bearer token. Default: the token ${TOKEN_VARIABLE}, or the file ${TOKEN_FILE_VARIABLE}",
+    )
     server.add_argument("--tls", action="store_true", help="use TLS; implied by the next three")
-    server.add_argument("--ca", type=Path, help="root certificates (PEM)")
-    server.add_argument("--cert", type=Path, help="client certificate (PEM)")
-    server.add_argument("--key", type=Path, help="client key (PEM)")
+    server.add_argument("--ca", type=Path, help="root certificates (PEM). Default: $LYRA_ADAPTERS_CA")
+    server.add_argument("--cert", type=Path, help="client certificate (PEM). Default: $LYRA_ADAPTERS_CERT")
+    server.add_argument("--key", type=Path, help="client key (PEM). Default: $LYRA_ADAPTERS_KEY")
+    server.add_argument("--insecure", action="store_true", help="send the token without TLS beyond loopback too")
     listen = parser.add_argument_group("streamable HTTP")
     listen.add_argument(
         "--http",
@@ -57,17 +60,15 @@ def run(argv: list[str]) -> int:
     parser = options()
     given = parser.parse_args(argv)
     logs.configure()
-    # A file given on the command line is meant more than a variable that happens to be set.
-    token = None if given.token_file is not None else os.environ.get(TOKEN_VARIABLE) or None
     try:
         connection = Connection(
             target=given.server,
-            token=token,
             token_file=given.token_file,
             tls=given.tls,
             ca=given.ca,
             cert=given.cert,
             key=given.key,
+            insecure=given.insecure,
         )
         place = web.Place.parse(given.http, given.allow_host) if given.http else None
     except ValueError as error:

@@ -88,6 +88,7 @@ class LyraServer(MCPServer[App]):
             ca=c.ca,
             cert=c.cert,
             key=c.key,
+            insecure=c.insecure,
             reconnect=ReconnectPolicy(connect_within=CONNECT_WITHIN),
         ) as client:
             yield App(client, self._actor)

@@ -20,6 +20,7 @@ class RecordedReview(Model):
         record_time: When this revision was recorded.
         used_by: Full names of the versions that used this pair with this label, for training or held out.
         superseded: Whether a newer review of the same pair takes its place in training.
+        principal: Who, as proven to the server; `anonymous` where it asks nobody.
     """
 
     review: Review
@@ -28,6 +29,7 @@ class RecordedReview(Model):
     record_time: datetime | None = None
     used_by: tuple[str, ...] = ()
     superseded: bool = False
+    principal: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

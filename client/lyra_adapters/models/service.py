@@ -61,6 +61,7 @@ class Job(Model):
         continue_from: Full name of the version it starts from.
         lora: The adapter's shape, defaults filled in.
         training: How it trains, defaults filled in.
+        principal: Who, as proven to the server; `anonymous` where it asks nobody.
     """
 
     job_id: str = ""
@@ -85,6 +86,7 @@ class Job(Model):
     continue_from: str = ""
     lora: LoraConfig | None = None
     training: TrainingConfig | None = None
+    principal: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -156,6 +156,7 @@ class PointerChange(Model):
         time: When.
         job_id: The job, where one did it.
         heartbeat: A sign of life of a quiet stream, not a change (`pointer_revision` is 0).
+        principal: Who, as proven to the server; `anonymous` where it asks nobody.
     """
 
     adapter: str = ""
@@ -168,6 +169,7 @@ class PointerChange(Model):
     time: datetime | None = None
     job_id: str = ""
     heartbeat: bool = False
+    principal: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

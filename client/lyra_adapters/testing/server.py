@@ -181,7 +181,8 @@ class FakeAdapterServer:
             self.received.append(Received(rpc, request, metadata))
             fault = self._faults[rpc].popleft() if self._faults[rpc] else None
         if self.token is not None and metadata.get("authorization") != f"Bearer {self.token}":
-            Fault(code=grpc.StatusCode.UNAUTHENTICATED, message="Wrong token.", reason="BAD_TOKEN").abort(context)
+            reason = "TOKEN_UNKNOWN" if "authorization" in metadata else "TOKEN_MISSING"
+            Fault(code=grpc.StatusCode.UNAUTHENTICATED, message="Not the token.", reason=reason).abort(context)
         if fault is not None:
             fault.abort(context)
 

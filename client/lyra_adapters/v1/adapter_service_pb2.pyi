@@ -631,7 +631,7 @@ class ListResponse(_message.Message):
     def __init__(self, versions: _Optional[_Iterable[_Union[AdapterVersion, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ..., history: _Optional[_Iterable[_Union[PointerChange, _Mapping]]] = ...) -> None: ...
 
 class PointerChange(_message.Message):
-    __slots__ = ("adapter", "pointer_revision", "active", "previous", "kind", "actor", "reason", "time", "job_id", "heartbeat")
+    __slots__ = ("adapter", "pointer_revision", "active", "previous", "kind", "actor", "reason", "time", "job_id", "heartbeat", "principal")
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
     POINTER_REVISION_FIELD_NUMBER: _ClassVar[int]
     ACTIVE_FIELD_NUMBER: _ClassVar[int]
@@ -642,6 +642,7 @@ class PointerChange(_message.Message):
     TIME_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
     adapter: str
     pointer_revision: int
     active: str
@@ -652,7 +653,8 @@ class PointerChange(_message.Message):
     time: _timestamp_pb2.Timestamp
     job_id: str
     heartbeat: bool
-    def __init__(self, adapter: _Optional[str] = ..., pointer_revision: _Optional[int] = ..., active: _Optional[str] = ..., previous: _Optional[str] = ..., kind: _Optional[_Union[PointerChangeKind, str]] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ..., time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., job_id: _Optional[str] = ..., heartbeat: bool = ...) -> None: ...
+    principal: str
+    def __init__(self, adapter: _Optional[str] = ..., pointer_revision: _Optional[int] = ..., active: _Optional[str] = ..., previous: _Optional[str] = ..., kind: _Optional[_Union[PointerChangeKind, str]] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ..., time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., job_id: _Optional[str] = ..., heartbeat: bool = ..., principal: _Optional[str] = ...) -> None: ...
 
 class RollbackRequest(_message.Message):
     __slots__ = ("adapter", "task_id", "to_version", "reason", "actor", "request_id", "expected_active")
@@ -717,7 +719,7 @@ class WatchAdapterRequest(_message.Message):
     def __init__(self, adapter: _Optional[str] = ..., after_revision: _Optional[int] = ..., wait_for_adapter: bool = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("job_id", "state", "adapter", "task_id", "actor", "domain", "base_model", "samples", "create_time", "start_time", "end_time", "queue_position", "attempt", "last_sequence", "progress", "version", "verdict", "failure", "cancel_requested", "continue_from", "lora", "training")
+    __slots__ = ("job_id", "state", "adapter", "task_id", "actor", "domain", "base_model", "samples", "create_time", "start_time", "end_time", "queue_position", "attempt", "last_sequence", "progress", "version", "verdict", "failure", "cancel_requested", "continue_from", "lora", "training", "principal")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
@@ -740,6 +742,7 @@ class Job(_message.Message):
     CONTINUE_FROM_FIELD_NUMBER: _ClassVar[int]
     LORA_FIELD_NUMBER: _ClassVar[int]
     TRAINING_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     state: JobState
     adapter: str
@@ -762,7 +765,8 @@ class Job(_message.Message):
     continue_from: str
     lora: LoraConfig
     training: TrainingConfig
-    def __init__(self, job_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., adapter: _Optional[str] = ..., task_id: _Optional[str] = ..., actor: _Optional[str] = ..., domain: _Optional[str] = ..., base_model: _Optional[str] = ..., samples: _Optional[int] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., queue_position: _Optional[int] = ..., attempt: _Optional[int] = ..., last_sequence: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., version: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., failure: _Optional[_Union[Failed, _Mapping]] = ..., cancel_requested: bool = ..., continue_from: _Optional[str] = ..., lora: _Optional[_Union[LoraConfig, _Mapping]] = ..., training: _Optional[_Union[TrainingConfig, _Mapping]] = ...) -> None: ...
+    principal: str
+    def __init__(self, job_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., adapter: _Optional[str] = ..., task_id: _Optional[str] = ..., actor: _Optional[str] = ..., domain: _Optional[str] = ..., base_model: _Optional[str] = ..., samples: _Optional[int] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., queue_position: _Optional[int] = ..., attempt: _Optional[int] = ..., last_sequence: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., version: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., failure: _Optional[_Union[Failed, _Mapping]] = ..., cancel_requested: bool = ..., continue_from: _Optional[str] = ..., lora: _Optional[_Union[LoraConfig, _Mapping]] = ..., training: _Optional[_Union[TrainingConfig, _Mapping]] = ..., principal: _Optional[str] = ...) -> None: ...
 
 class ListJobsRequest(_message.Message):
     __slots__ = ("adapter", "states", "page_size", "page_token", "task_id")
@@ -1051,20 +1055,22 @@ class ListFeedbackResponse(_message.Message):
     def __init__(self, reviews: _Optional[_Iterable[_Union[RecordedReview, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ..., summary: _Optional[_Union[FeedbackSummary, _Mapping]] = ...) -> None: ...
 
 class RecordedReview(_message.Message):
-    __slots__ = ("review", "revision", "actor", "record_time", "used_by", "superseded")
+    __slots__ = ("review", "revision", "actor", "record_time", "used_by", "superseded", "principal")
     REVIEW_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     ACTOR_FIELD_NUMBER: _ClassVar[int]
     RECORD_TIME_FIELD_NUMBER: _ClassVar[int]
     USED_BY_FIELD_NUMBER: _ClassVar[int]
     SUPERSEDED_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
     review: Review
     revision: int
     actor: str
     record_time: _timestamp_pb2.Timestamp
     used_by: _containers.RepeatedScalarFieldContainer[str]
     superseded: bool
-    def __init__(self, review: _Optional[_Union[Review, _Mapping]] = ..., revision: _Optional[int] = ..., actor: _Optional[str] = ..., record_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., used_by: _Optional[_Iterable[str]] = ..., superseded: bool = ...) -> None: ...
+    principal: str
+    def __init__(self, review: _Optional[_Union[Review, _Mapping]] = ..., revision: _Optional[int] = ..., actor: _Optional[str] = ..., record_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., used_by: _Optional[_Iterable[str]] = ..., superseded: bool = ..., principal: _Optional[str] = ...) -> None: ...
 
 class FeedbackSummary(_message.Message):
     __slots__ = ("reviews", "revisions", "samples", "corrections", "confirmations", "labels", "tasks", "domains", "versions", "first_review_time", "last_review_time")

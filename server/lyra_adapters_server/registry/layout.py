@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lyra_adapters_server import failpoints
-from lyra_adapters_server.registry.names import full_name
+from lyra_adapters_server.registry.names import full_name, is_adapter_name, parse_full_name
+from lyra_adapters_server.storage.private import close_to_others, private_directory
 from lyra_adapters_server.storage.versions import PointerRecord
 
 ADAPTER_FILE = "adapter_model.safetensors"
@@ -72,9 +73,23 @@ class Layout:
 
     def prepare(self) -> None:
         """Makes the home for its owner alone."""
-        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_directory(self.home)
         self.staging.mkdir(mode=0o700, exist_ok=True)
         self.servers.mkdir(mode=0o700, exist_ok=True)
+        # A restored backup may have other permissions. What is not the registry's is left alone.
+        for path in self.home.iterdir():
+            if path in (self.staging, self.servers, self.formats) or _is_ours(path.name):
+                close_to_others(path)
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a name in the home is one that this module gives."""
+    stem, _, suffix = name.partition(".")
+    if name.startswith("registry.db"):
+        return True
+    if suffix == "json":
+        return is_adapter_name(stem)
+    return suffix in ("", "safetensors") and parse_full_name(stem) is not None
 
 
 def write_pointer(layout: Layout, pointer: PointerRecord) -> None:

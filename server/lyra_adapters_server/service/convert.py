@@ -76,6 +76,7 @@ def job_message(record: JobRecord, queue_position: int = 0) -> pb.Job:
         continue_from=record.continue_from,
         lora=pb.LoraConfig(**record.lora),
         training=pb.TrainingConfig(**record.training),
+        principal=record.principal,
     )
     if record.progress:
         ParseDict(record.progress, message.progress)
@@ -98,6 +99,7 @@ def pointer_change_message(record: ActivationRecord) -> pb.PointerChange:
         reason=record.reason,
         time=timestamp(record.time or None),
         job_id=record.job_id,
+        principal=record.principal,
     )
 
 

@@ -115,6 +115,7 @@ def _recorded(review: RecordedReview) -> pb.RecordedReview:
         record_time=timestamp(review.record_time),
         used_by=[name for version in review.used_by if in_scope(name := full_name(*version))],
         superseded=review.superseded,
+        principal=review.principal,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -62,7 +63,7 @@ def _unary(method: str, handler: Any, gate: Gate, metrics: Metrics) -> Callable[
     async def call(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         line = _Line(method, context, metrics)
         try:
-            line.enter(gate)
+            line.enter(gate, handler, data)
             request = line.read(handler, data)
             response = await handler.unary_unary(request, context)
             line.answered(response)
@@ -82,7 +83,7 @@ def _stream(
     async def call(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         line = _Line(method, context, metrics)
         try:
-            caller = line.enter(gate)
+            caller = line.enter(gate, handler, data)
             with streams.opened(caller.principal, line.method):
                 request = line.read(handler, data)
                 async for response in handler.unary_stream(request, context):
@@ -146,12 +147,19 @@ class _Line:
         self.reason: str | None = None
         self.sent = 0
 
-    def enter(self, gate: Gate) -> Caller:
+    def enter(self, gate: Gate, handler: Any = None, data: bytes = b"") -> Caller:
         """Who calls. Raises Refusal unless it may call this RPC."""
         caller = gate.authenticate(self._context)
         self._principal = caller.principal
         self._audit.called_by(caller)
-        gate.admit(self._full_method, caller)
+        try:
+            gate.admit(self._full_method, caller)
+        except Refusal:
+            if handler is not None:
+                # Of one who is known, the audit line says what it asked for.
+                with contextlib.suppress(Refusal):
+                    self._audit.asked(_decode(handler, data))
+            raise
         return caller
 
     def read(self, handler: Any, data: bytes) -> Any:

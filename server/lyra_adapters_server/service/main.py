@@ -44,6 +44,7 @@ from lyra_adapters_server.service.stored_metrics import StoredMetrics
 from lyra_adapters_server.service.streams import StreamGate, StreamLimits
 from lyra_adapters_server.service.tracing import Tracing
 from lyra_adapters_server.storage.database import Database, now_us
+from lyra_adapters_server.storage.private import private_directory
 from lyra_adapters_server.storage.trouble import SchemaTooNew, StorageFailed
 from lyra_adapters_server.trainer.spec import WorkerConfig
 
@@ -86,7 +87,7 @@ async def serve(settings: Settings) -> None:
     gate = _gate(settings)
     layout = Layout(settings.home)
     layout.prepare()
-    settings.cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_directory(settings.cache_dir)
     database = Database(layout.database)
     database.migrate()
     repair(layout, database)

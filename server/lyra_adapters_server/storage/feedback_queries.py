@@ -74,6 +74,7 @@ class RecordedReview:
     review_time: int
     revision: int
     actor: str
+    principal: str
     record_time: int
     superseded: bool
     used_by: tuple[tuple[str, int], ...]
@@ -183,6 +184,7 @@ def page_of_feedback(
                 review_time=row.review_time,
                 revision=row.revision,
                 actor=row.actor,
+                principal=row.principal,
                 record_time=row.record_time,
                 superseded=not row.newest,
                 used_by=tuple(users.get(row.number, ())),

@@ -85,7 +85,7 @@ def demo_directory(cache_dir: Path) -> Path:
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         _convert(gguf, work)
-        work.chmod(0o755)
+        work.chmod(0o700)
         try:
             work.rename(target)
         except OSError:

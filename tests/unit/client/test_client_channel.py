@@ -56,3 +56,30 @@ def test_settings_that_cannot_work_together_are_refused() -> None:
         Connection(token="a", token_file="b")
     with pytest.raises(ValueError, match="key"):
         Connection(cert="c")
+
+
+def test_what_is_not_given_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TOKEN", "TOKEN_FILE", "CA", "CERT", "KEY"):
+        monkeypatch.setenv(f"LYRA_ADAPTERS_{name}", "")
+    assert not Connection(target="gpu:1").secure
+    monkeypatch.setenv("LYRA_ADAPTERS_TOKEN", "one")
+    monkeypatch.setenv("LYRA_ADAPTERS_TOKEN_FILE", "file")
+    local = Connection(target="127.0.0.1:1")
+    assert (local.token, local.token_file) == ("one", None)
+    # What is given is meant more than a variable that happens to be set.
+    assert Connection(target="127.0.0.1:1", token_file="mine").token is None
+    with pytest.raises(ValueError, match="unencrypted"):
+        Connection(target="gpu:1")
+    monkeypatch.delenv("LYRA_ADAPTERS_TOKEN")
+    assert Connection(target="127.0.0.1:1").token_file == "file"
+    monkeypatch.setenv("LYRA_ADAPTERS_CA", "ca.pem")
+    monkeypatch.setenv("LYRA_ADAPTERS_CERT", "cert.pem")
+    monkeypatch.setenv("LYRA_ADAPTERS_KEY", "key.pem")
+    remote = Connection(target="gpu:1")
+    assert remote.secure
+    assert (remote.ca, remote.cert, remote.key) == ("ca.pem", "cert.pem", "key.pem")
+
+
+def test_a_token_travels_in_the_clear_if_told() -> None:
+    told = Connection(target="gpu:50051", token="secret", insecure=True)
+    assert ("authorization", "Bearer secret") in told.metadata("id")

@@ -185,6 +185,58 @@ def test_a_registry_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) ->
     assert database.read_now(lambda c: versions.known_sides(c, "a", ["key"])) == {"key": True}
 
 
+def test_reviews_of_before_keep_their_history_and_belong_to_everybody(tmp_path: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(database_module.__file__).parent / "migrations"))
+    database = Database(tmp_path / "old.db")
+    with database._engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0003")
+        connection.exec_driver_sql(
+            "INSERT INTO feedback VALUES (1, 'a', 2, 2, 2, 'd', 't', '', 7, 'SUPPORTS', NULL, 'pair', 'content', 1, 2)"
+        )
+        for revision in (1, 2):
+            connection.exec_driver_sql(
+                f"INSERT INTO feedback_revisions VALUES (1, {revision}, 'd', 'p', 'h', 'SUPPORTS', NULL, NULL, '', "
+                "'t', '', 'ada', 'anonymous', 7, 7)"
+            )
+        connection.commit()
+    database.migrate()
+    with database._engine.connect() as connection:
+        found = connection.exec_driver_sql("SELECT owner, id, revisions FROM feedback").all()
+        assert [tuple(row) for row in found] == [("", "a", 2)]
+        assert connection.exec_driver_sql("SELECT count(*) FROM feedback_revisions").scalar() == 2
+        # What a review's texts hang on is still the review.
+        connection.exec_driver_sql("DELETE FROM feedback")
+        assert connection.exec_driver_sql("SELECT count(*) FROM feedback_revisions").scalar() == 0
+
+
+def test_each_owner_has_ids_and_newest_reviews_of_its_own(database: Database) -> None:
+    def of(owner: str, *reviews: Review) -> list[str]:
+        new = [prepared(one, "ada", owner) for one in reviews]
+        return [outcome.value for outcome in database.write_now(lambda c: store.record(c, new, NOW, owner))]
+
+    def seen(owner: str | None) -> list[tuple[str, Label, bool]]:
+        chosen = FeedbackFilter(owner=owner)
+        page, _ = database.read_now(
+            lambda c: queries.page_of_feedback(c, chosen, before=None, limit=100, max_bytes=10**6)
+        )
+        return sorted((one.principal, one.sample.correct_label, one.superseded) for one in page)
+
+    assert of("a", review("x", label=S, time=1)) == ["STORED"]
+    assert of("b", review("x", label=R, time=2)) == ["STORED"]
+    assert of("", review("x", label=N, time=3)) == ["STORED"]
+    assert seen("a") == [("a", S, False)]
+    assert seen("b") == [("b", R, False)]
+    assert seen(None) == [("", N, False), ("a", S, True), ("b", R, True)]
+    assert of("a", review("y", label=R, time=0)) == ["STORED"]
+    assert seen("a") == [("a", R, True), ("a", S, False)]
+    for owner in ("a", "b", None):
+        assert database.read_now(lambda c, owner=owner: queries.due_counts(c, owner)).samples == 1
+    assert of("a", review("x", label=N, time=9)) == ["REVISED"]
+    assert seen("b") == [("b", R, False)]
+
+
 def test_the_same_reviews_from_many_threads_are_stored_once(database: Database) -> None:
     batch = [review(f"{n}", f"p{n}") for n in range(200)]
 

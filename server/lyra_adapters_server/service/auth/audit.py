@@ -14,6 +14,7 @@ import structlog
 from lyra_adapters_server.registry.names import is_adapter_name
 from lyra_adapters_server.service.auth.caller import Caller, Role
 from lyra_adapters_server.service.auth.roles import ROLES
+from lyra_adapters_server.service.training_request import DEFAULT_ADAPTER
 
 log: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
     None, wrapper_class=structlog.make_filtering_bound_logger(logging.INFO)
@@ -25,14 +26,14 @@ MAX_ACTOR = 200
 
 
 class Audit:
-    """The audit line of one call; written once."""
+    """The audit line of one call; a stream that is refused later than at its beginning gets a second one."""
 
     def __init__(self, rpc: str, peer: str) -> None:
         self._rpc = rpc
         self._peer = peer
         self._caller: Caller | None = None
         self._fields: dict[str, str] = {}
-        self._written = False
+        self._written: set[bool] = set()
 
     def called_by(self, caller: Caller) -> None:
         """Notes who calls, as proven."""
@@ -50,15 +51,17 @@ class Audit:
     def asked(self, request: Any) -> None:
         """Takes from a request what it is about and who the caller says acts."""
         self.note(request)
+        if self._rpc == "Train":
+            self._fields.setdefault("adapter", DEFAULT_ADAPTER)
         if actor := getattr(request, "actor", ""):
             self._fields["actor"] = actor[:MAX_ACTOR]
 
     def write(self, code: str, reason: str | None = None) -> None:
         """Writes the line, if the call is one that is audited or was refused."""
         refused = reason is not None
-        if self._written or not (refused or self._rpc in AUDITED):
+        if refused in self._written or not (refused or (self._rpc in AUDITED and not self._written)):
             return
-        self._written = True
+        self._written.add(refused)
         log.info(
             "audit",
             principal=self._caller.principal if self._caller else "",

@@ -155,7 +155,11 @@ def read_document(path: Path) -> TokensDocument:
     try:
         with path.open("rb") as file:
             _check_permissions(path, os.fstat(file.fileno()))
-            return TokensDocument.model_validate(tomllib.load(file))
+            text = file.read().decode()
+        if not text.strip():
+            # As an editor leaves it for a moment. A file that lets nobody in says so, in a comment.
+            raise TokensFileError(f"{path} is empty")
+        return TokensDocument.model_validate(tomllib.loads(text))
     except FileNotFoundError:
         raise TokensFileError(
             f"{path} is not there; make it with "
@@ -182,8 +186,6 @@ def read_tokens(path: Path) -> Tokens:
     by_certificate = {entry.name: entry.caller() for entry in document.certificate}
     if len(by_digest) < len(document.token) or len(by_certificate) < len(document.certificate):
         raise TokensFileError(f"{path} has the same sha256, or the same certificate's name, twice")
-    if not by_digest and not by_certificate:
-        raise TokensFileError(f"{path} has neither [[token]] nor [[certificate]], so nobody could call")
     return Tokens(by_digest, by_certificate)
 
 
