@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import signal
@@ -264,8 +265,9 @@ def prepare(campaign: Campaign) -> None:
     campaign.look()
 
 
-def run(campaign: Campaign, kills: int) -> None:
-    """Goes through every point of the server, of the trainer and at random, again and again."""
+def run(campaign: Campaign, kills: int, seconds: float) -> None:
+    """Goes through every point of the server, of the trainer and at random, until the kills or the time are used up."""
+    end = time.monotonic() + seconds
     names = [name for name in NAMES if not name.startswith(IN_WORKER)]
     trainers = [name for name in NAMES if name.startswith(IN_WORKER)]
     while campaign.kills.total() < kills:
@@ -273,7 +275,7 @@ def run(campaign: Campaign, kills: int) -> None:
         campaign.random.shuffle(points)
         campaign.kill_at(*trainers)
         for number, point in enumerate(points):
-            if campaign.kills.total() >= kills:
+            if campaign.kills.total() >= kills or time.monotonic() > end:
                 return
             campaign.kill_at(point)
             if number % 4 == 0:
@@ -284,6 +286,7 @@ def main() -> int:
     """Runs the long form; returns 1 if a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--seconds", type=float, default=math.inf, help="stop after so many, with fewer kills")
     parser.add_argument("--seed", type=int, default=0, help="of the order of the points and the random moments")
     parser.add_argument("--add-to", type=Path, help="a file with the counts of the pieces so far")
     options = parser.parse_args()
@@ -291,7 +294,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         campaign = Campaign(Path(directory), options.seed)
         prepare(campaign)
-        run(campaign, options.kills)
+        run(campaign, options.kills, options.seconds)
         campaign.finish()
     counts = campaign.counts()
     if options.add_to:
