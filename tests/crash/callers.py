@@ -100,6 +100,28 @@ class Callers:
 
         self._spawn(work)
 
+    def delete_feedback(self, name: str) -> None:
+        """Deletes a review; from now on it may be there or not, and once it is acknowledged it must not."""
+        self._journal.feedback.discard(name)
+        request = pb.DeleteFeedbackRequest(sample_ids=[name])
+
+        def work() -> None:
+            if self._insist(lambda stub: stub.DeleteFeedback(request, timeout=20)) is not None:
+                self._journal.forgotten.add(name)
+
+        self._spawn(work)
+
+    def delete_version(self, adapter: str, number: int) -> None:
+        """Deletes a version, if it is there and not in force."""
+        request = pb.DeleteVersionRequest(adapter=adapter, version=f"v{number}", actor="crash")
+        refused = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.NOT_FOUND)
+
+        def work() -> None:
+            if self._insist(lambda stub: stub.DeleteVersion(request, timeout=20), also=refused) is not None:
+                self._journal.deleted.add((adapter, number))
+
+        self._spawn(work)
+
     def cancel(self, job_id: str) -> None:
         """Cancels a waiting job. A repeated cancellation of a cancelled job is refused: FAILED_PRECONDITION."""
         request = pb.CancelRequest(job_id=job_id, actor="crash")

@@ -40,10 +40,13 @@ from tiny_base import make_tiny_base  # noqa: E402
 QUICK = ("quick", 60, 1)
 LONG = ("long", 90, 12)
 IN_WORKER = ("checkpoint.", "adapter.")
+# Other forms of a version can be made again; tests/contract/test_formats.py kills there.
+ELSEWHERE = ("format.",)
 # Points that the end of a training reaches; once a directory has its name, they are reached without one.
 PUBLISHING = ("publish.", "event.", "link.flat.")
 FLAGS = ("--lease-s", "2", "--max-attempts", "100", "--progress-interval-s", "0", "--heartbeat-s", "5")
-if "checkpoint_steps" in Settings.model_fields:
+CHECKPOINTS = "checkpoint_steps" in Settings.model_fields
+if CHECKPOINTS:
     FLAGS += ("--checkpoint-steps", "3")
 # How long to wait until a point is reached.
 REACH_S = 40.0
@@ -218,7 +221,8 @@ class Campaign:
             "accept": lambda: self.callers.train(*QUICK, twice=True),
             "acknowledge": lambda: self.callers.train(*QUICK),
             "cancel": self._cancel,
-            "feedback": self.callers.record,
+            "feedback": self._feedback,
+            "delete": self._delete,
             "rollback": self._move,
             "activate": self._move,
             "link": self._move,
@@ -229,6 +233,14 @@ class Campaign:
                 wanted[start]()
         if any(point.startswith((*IN_WORKER, *PUBLISHING, "lease.")) for point in points):
             self._stock()
+
+    def _feedback(self) -> None:
+        for name in sorted(self.journal.feedback)[:1]:
+            self.callers.delete_feedback(name)
+        self.callers.record()
+
+    def _delete(self) -> None:
+        self.callers.delete_version("quick", self.random.randint(3, 20))
 
     def _move(self) -> None:
         number = self.random.choice((1, 2))
@@ -268,8 +280,8 @@ def prepare(campaign: Campaign) -> None:
 def run(campaign: Campaign, kills: int, seconds: float) -> None:
     """Goes through every point of the server, of the trainer and at random, until the kills or the time are used up."""
     end = time.monotonic() + seconds
-    names = [name for name in NAMES if not name.startswith(IN_WORKER)]
-    trainers = [name for name in NAMES if name.startswith(IN_WORKER)]
+    names = [name for name in NAMES if not name.startswith((*IN_WORKER, *ELSEWHERE))]
+    trainers = [name for name in NAMES if name.startswith(IN_WORKER) and (CHECKPOINTS or "checkpoint" not in name)]
     while campaign.kills.total() < kills:
         points = list(names)
         campaign.random.shuffle(points)
@@ -277,7 +289,11 @@ def run(campaign: Campaign, kills: int, seconds: float) -> None:
         for number, point in enumerate(points):
             if campaign.kills.total() >= kills or time.monotonic() > end:
                 return
-            campaign.kill_at(point)
+            if point.startswith("lease.release."):
+                # A lease is given back when the trainer has died.
+                campaign.kill_at("adapter.write.after", point)
+            else:
+                campaign.kill_at(point)
             if number % 4 == 0:
                 campaign.kill_at_random(campaign.random.choice(("server", "worker")))
 

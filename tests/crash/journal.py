@@ -24,6 +24,8 @@ class Journal:
     # (adapter, revision) of each acknowledged rollback and activation -> the version in force, 0 for base.
     changes: dict[tuple[str, int], int] = field(default_factory=dict)
     feedback: set[str] = field(default_factory=set)
+    forgotten: set[str] = field(default_factory=set)
+    deleted: set[tuple[str, int]] = field(default_factory=set)
     cancelled: set[str] = field(default_factory=set)
     broken: list[str] = field(default_factory=list)
 

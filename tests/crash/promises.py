@@ -109,6 +109,14 @@ class Checker:
         for row in rows:
             name = f"{row['adapter']}_v{row['number']}"
             directory = self._home / name
+            if row["delete_time"] is not None:
+                left = [
+                    path.name for path in self._home.glob(f"{name}*") if path.name.removesuffix(".safetensors") == name
+                ]
+                self._expect(not left, f"of the deleted {name} there is left: {left}")
+                continue
+            deleted = (row["adapter"], row["number"]) in self._journal.deleted
+            self._expect(not deleted, f"the acknowledged deletion of {name} is lost")
             for file in json.loads(row["files"]):
                 path = directory / file["path"]
                 whole = path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == file["sha256"]
@@ -127,9 +135,8 @@ class Checker:
 
     def _pointers(self, connection: sqlite3.Connection) -> None:
         """The pointer names a whole version; an acknowledged change of it survives; the files say what the row says."""
-        versions = {
-            (row["adapter"], row["number"]) for row in connection.execute("SELECT adapter, number FROM versions")
-        }
+        there = "SELECT adapter, number FROM versions WHERE delete_time IS NULL"
+        versions = {(row["adapter"], row["number"]) for row in connection.execute(there)}
         changes = {
             (row["adapter"], row["revision"]): row["active"] or 0
             for row in connection.execute("SELECT * FROM activations")
@@ -157,6 +164,8 @@ class Checker:
         stored = {row[0] for row in connection.execute("SELECT id FROM feedback")}
         lost = set(self._journal.feedback) - stored
         self._expect(not lost, f"acknowledged reviews are lost: {lost}")
+        back = self._journal.forgotten & stored
+        self._expect(not back, f"deleted reviews are back: {back}")
         self.checked["reviews"] = max(self.checked["reviews"], len(self._journal.feedback))
 
 
