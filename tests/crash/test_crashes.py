@@ -51,7 +51,7 @@ def test_no_promise_is_broken_by_thirty_kills(tmp_path: Path) -> None:
         prepare(campaign)
         for point in SHORT:
             campaign.kill_at(point)
-        campaign.kill_at("adapter.write.after")
+        campaign.kill_at("adapter.write.after", "lease.release.before")
         campaign.kill_at_random("worker")
         campaign.kill_at_random("server")
         campaign.finish()
