@@ -18,9 +18,17 @@ from typing import Any
 import numpy
 from lyra_adapters_server.executors.base import WorkerDied, WorkFailed
 from lyra_adapters_server.executors.local import LocalWorker
-from lyra_adapters_server.trainer import events
-from lyra_adapters_server.trainer.events import BaseChanged, Evaluated, FormatMade, Scored, Trained, TrainerEvent
-from lyra_adapters_server.trainer.spec import TrainSpec, WorkerConfig
+from lyra_adapters_server.trainer.events import (
+    BaseChanged,
+    Evaluated,
+    FormatMade,
+    Scored,
+    Trained,
+    TrainerEvent,
+    TrainingProgress,
+    TrainingStarted,
+)
+from lyra_adapters_server.trainer.spec import Plan, TrainSpec, WorkerConfig
 from lyra_adapters_server.types import (
     LABELS,
     AdapterRef,
@@ -52,6 +60,12 @@ def seed(quality: int, script: Script = Script.ENDS) -> int:
     """The seed that makes a training go so."""
     return quality + 1000 * script
 
+
+PLAN = Plan(
+    **dict.fromkeys(("device", "dtype", "kernels", "attention", "machine", "instructions"), "none"),
+    **dict.fromkeys(("python", "torch", "transformers", "peft"), "0"),
+    **dict.fromkeys(("threads", "train_token_budget", "score_token_budget"), 1),
+)
 
 COMMAND = (sys.executable, __file__)
 
@@ -93,22 +107,20 @@ async def _train(spec: TrainSpec) -> AsyncGenerator[TrainerEvent, None]:
     steps = spec.training.epochs
     held_out = len(spec.validation_samples)
     before = _metrics(_quality(spec.champion), held_out)
-    plan: Any = _plan()
-    started = {"plan": plan} if "plan" in events.TrainingStarted.model_fields else {}
-    yield events.TrainingStarted(
+    yield TrainingStarted(
         training_samples=len(spec.training_samples),
         validation_samples=held_out,
         total_steps=steps,
         device="none",
         dtype="none",
         trainable_parameters=1,
-        **started,
+        plan=PLAN,
     )
     yield Evaluated(stage="BEFORE", subject=spec.champion.name, metrics=before, step=0)
     step = 0
     while step < steps or script == Script.STAYS:
         step = min(step + 1, steps)
-        yield events.TrainingProgress(
+        yield TrainingProgress(
             step=step,
             total_steps=steps,
             epoch=step,
@@ -137,12 +149,8 @@ async def _train(spec: TrainSpec) -> AsyncGenerator[TrainerEvent, None]:
         stopped_early=False,
         truncated_samples=0,
         training_seconds=0.001 * steps,
-        plan=plan,
+        plan=PLAN,
     )
-
-
-def _plan() -> Any:
-    return {}
 
 
 def _quality(subject: AdapterRef) -> int:

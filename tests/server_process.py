@@ -33,6 +33,7 @@ class ServerProcess:
         command: tuple[str, ...] = (sys.executable, "-m", "lyra_adapters_server.service.main"),
         environment: Mapping[str, str] | None = None,
         wait: bool = True,
+        port: str = "0",
     ) -> None:
         self.home = home
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("LYRA_ADAPTERS_")}
@@ -40,7 +41,7 @@ class ServerProcess:
             [
                 *command,
                 *("--home", str(home), "--cache-dir", str(cache), "--base-model", base),
-                *("--listen", "127.0.0.1:0", "--log-format", "json", *flags),
+                *("--listen", f"127.0.0.1:{port}", "--log-format", "json", *flags),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -165,6 +165,33 @@ class Settings(BaseSettings):
         description="How often the trainer or the server may die over a job before it fails: enough to ride out a "
         "crash, too few to loop on it. Orderly stops don't count.",
     )
+    checkpoint_steps: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="A checkpoint after so many optimizer steps; 0: by time alone.",
+    )
+    checkpoint_seconds: float = Field(
+        30.0,
+        ge=0.0,
+        le=86_400.0,
+        description="A checkpoint after so many seconds: what a crash costs at most. It is written less often where "
+        "writing takes more than a fiftieth of the time. 0: by steps alone.",
+    )
+    hang_s: float = Field(
+        600.0,
+        ge=1.0,
+        le=86_400.0,
+        description="A trainer that has work and gives no sign of life for so many seconds is killed, and its job goes "
+        "on in a new one. Signs come with the work, about once a second, so this must be longer than the longest "
+        "micro-batch.",
+    )
+    hang_loading_s: float = Field(
+        1800.0,
+        ge=1.0,
+        le=86_400.0,
+        description="As hang_s, while the trainer starts or reads a base model's weights.",
+    )
     lease_s: float = Field(
         15.0,
         ge=1.0,

@@ -23,11 +23,21 @@ class WorkFailed(Exception):
         self.message = message
 
 
+class Suspended(Exception):
+    """The work was put aside on request; it can be gone on with."""
+
+
 class Executor(Protocol):
     """A place where training runs."""
 
     def train(self, spec: TrainSpec) -> AsyncGenerator[TrainerEvent, None]:
-        """Yields the events of a training; closing the iterator stops the work. Raises WorkerDied, WorkFailed."""
+        """Yields the events of a training; closing the iterator stops the work.
+
+        Raises WorkerDied, WorkFailed, Suspended.
+        """
+
+    async def suspend(self, job_id: str) -> bool:
+        """Asks a training to write a checkpoint and end with Suspended; False if none of that job runs."""
 
     async def score(self, spec: ScoreSpec) -> Scored:
         """Scores rows. Raises WorkerDied, WorkFailed."""

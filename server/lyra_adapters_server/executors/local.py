@@ -12,15 +12,19 @@ from collections.abc import AsyncGenerator, Callable
 
 import structlog
 
-from lyra_adapters_server.executors.base import WorkerDied, WorkFailed
-from lyra_adapters_server.trainer.events import OF_ITSELF, REPLY, BaseChanged, Reply, Scored, TrainerEvent
+from lyra_adapters_server.executors.base import Suspended, WorkerDied, WorkFailed
+from lyra_adapters_server.executors.death import describe_death
+from lyra_adapters_server.executors.watch import HangLimits, HangWatch
+from lyra_adapters_server.trainer.events import OF_ITSELF, REPLY, Alive, BaseChanged, Reply, Scored, TrainerEvent
 from lyra_adapters_server.trainer.spec import (
+    SUSPENDED,
     CancelSpec,
     ClassifySpec,
     FormatSpec,
     Method,
     Request,
     ScoreSpec,
+    SuspendSpec,
     TrainSpec,
     WorkerConfig,
 )
@@ -31,7 +35,8 @@ log = structlog.get_logger()
 # A reply line holds at most the probabilities of a request's rows.
 LINE_LIMIT = 64 * 1024 * 1024
 RESTART_PAUSE_S = (0.5, 30.0)
-STOP_S = 5.0
+# How long a worker may take to end once its server lets go of it.
+STOP_S = 3.0
 
 # Work's end in a request's queue: None ended well, an exception otherwise.
 Item = TrainerEvent | Exception | None
@@ -44,12 +49,16 @@ class LocalWorker:
     requests can be under way at once.
     """
 
-    def __init__(self, config: WorkerConfig) -> None:
+    def __init__(self, config: WorkerConfig, limits: HangLimits) -> None:
         self._config = config
+        self._limits = limits
         self._ids = itertools.count(1)
         self._queues: dict[int, asyncio.Queue[Item]] = {}
+        # Of the trainings under way: the request of each job.
+        self._trainings: dict[str, int] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._process: asyncio.subprocess.Process | None = None
+        self._watch: HangWatch | None = None
         self._up = asyncio.Event()
         self._cards: dict[str, BaseCard] = {}
         # As this worker has told; a new one begins anew.
@@ -93,10 +102,29 @@ class LocalWorker:
         self._ready.append(call)
 
     async def train(self, spec: TrainSpec) -> AsyncGenerator[TrainerEvent, None]:
-        """Yields the events of a training; closing the iterator stops the work. Raises WorkerDied, WorkFailed."""
-        async with contextlib.aclosing(self._run("train", spec)) as events:
+        """Yields the events of a training; closing the iterator stops the work.
+
+        Raises WorkerDied, WorkFailed, Suspended.
+        """
+        async with contextlib.aclosing(self._run("train", spec, spec.job_id)) as events:
             async for event in events:
                 yield event
+
+    async def suspend(self, job_id: str) -> bool:
+        """Asks a training to write a checkpoint and end with Suspended; False if none of that job runs."""
+        target = self._trainings.get(job_id)
+        if target is None:
+            return False
+        try:
+            await self._send(next(self._ids), "suspend", SuspendSpec(target=target))
+        except WorkerDied:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """Ends the worker at once, if it runs."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
 
     async def score(self, spec: ScoreSpec) -> Scored:
         """Scores rows. Raises WorkerDied, WorkFailed."""
@@ -122,9 +150,13 @@ class LocalWorker:
             raise WorkFailed("NO_RESULT", "the worker ended the request without scores")
         return scored
 
-    async def _run(self, method: Method, params: Value) -> AsyncGenerator[TrainerEvent, None]:
+    async def _run(self, method: Method, params: Value, job_id: str = "") -> AsyncGenerator[TrainerEvent, None]:
         await self._up.wait()
+        if not self._queues and self._watch is not None:
+            self._watch.sign()
         request_id = next(self._ids)
+        if job_id:
+            self._trainings[job_id] = request_id
         queue: asyncio.Queue[Item] = asyncio.Queue()
         self._queues[request_id] = queue
         ended = False
@@ -144,6 +176,8 @@ class LocalWorker:
                 with contextlib.suppress(WorkerDied):
                     await self._send(next(self._ids), "cancel", CancelSpec(target=request_id))
             del self._queues[request_id]
+            if job_id:
+                self._trainings.pop(job_id, None)
 
     async def _send(self, request_id: int, method: Method, params: Value) -> None:
         line = Request(id=request_id, method=method, params=params.model_dump(mode="json")).model_dump_json()
@@ -179,26 +213,58 @@ class LocalWorker:
             )
         reader, writer = await asyncio.open_connection(sock=ours, limit=LINE_LIMIT)
         self._process, self._writer = process, writer
+        self._watch = watch = HangWatch(self._limits)
+        silent_s: float | None = None
         try:
             writer.write(self._config.model_dump_json().encode() + b"\n")
             log.info("worker_started", pid=process.pid)
             self._up.set()
-            await self._read(reader)
+            silent_s = await self._until_over(reader, watch)
+            if silent_s is not None:
+                log.error("worker_hangs", pid=process.pid, silent_s=round(silent_s, 1))
+                process.kill()
         finally:
             self._up.clear()
-            self._writer = None
+            self._writer = self._watch = None
             self._states.clear()
-            for queue in self._queues.values():
-                queue.put_nowait(WorkerDied("the trainer process has ended"))
             writer.close()
             await asyncio.shield(_end(process))
             self._process = None
+            how = describe_death(process.returncode, silent_s)
+            for queue in self._queues.values():
+                queue.put_nowait(WorkerDied(how))
         return process.returncode
+
+    async def _until_over(self, reader: asyncio.StreamReader, watch: HangWatch) -> float | None:
+        """Reads replies until the worker has closed its end; or returns for how long it has been silent."""
+        reading = asyncio.create_task(self._read(reader))
+        hanging = asyncio.create_task(watch.overdue(self._is_busy, self._is_loading))
+        try:
+            await asyncio.wait({reading, hanging}, return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                return hanging.result()
+            reading.result()
+            return None
+        finally:
+            reading.cancel()
+            hanging.cancel()
+            await asyncio.wait({reading, hanging})
+
+    def _is_starting(self) -> bool:
+        return len(self._states) < len(self._config.bases)
+
+    def _is_busy(self) -> bool:
+        return bool(self._queues) or self._is_starting()
+
+    def _is_loading(self) -> bool:
+        return self._is_starting() or any(told.state == BaseState.LOADING for told in self._states.values())
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         with contextlib.suppress(ConnectionError):
             while line := await reader.readline():
                 reply: Reply = REPLY.validate_json(line)
+                if self._watch is not None:
+                    self._watch.sign()
                 if reply.id == OF_ITSELF:
                     self._note(reply)
                     continue
@@ -207,7 +273,9 @@ class LocalWorker:
                     continue
                 if reply.event is not None:
                     queue.put_nowait(reply.event)
-                if reply.error is not None:
+                if reply.error is not None and reply.error.reason == SUSPENDED:
+                    queue.put_nowait(Suspended(reply.error.message))
+                elif reply.error is not None:
                     queue.put_nowait(WorkFailed(reply.error.reason, reply.error.message))
                 elif reply.done:
                     queue.put_nowait(None)
@@ -215,6 +283,8 @@ class LocalWorker:
     def _note(self, reply: Reply) -> None:
         """Takes in what the worker tells of itself: how its base models fare."""
         change = reply.event
+        if isinstance(change, Alive):
+            return
         if not isinstance(change, BaseChanged):
             if reply.error is not None:
                 log.error("worker_start_failed", reason=reply.error.reason, message=reply.error.message)

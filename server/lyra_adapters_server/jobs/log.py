@@ -24,7 +24,8 @@ class EventLog:
     async def follow(self, job_id: str, after: int, heartbeat_s: float) -> AsyncGenerator[EventRecord | None, None]:
         """Yields the events after a sequence as they come, and None after every `heartbeat_s` of silence.
 
-        Ends after the event that closes the job. The job must exist.
+        Ends after the event that closes the job. The job must exist. Raises Refusal when the server
+        stops.
         """
         following = tail.follow(
             self._database,

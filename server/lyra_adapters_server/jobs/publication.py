@@ -326,6 +326,6 @@ def _training_record(job: JobRecord, spec: TrainSpec, trained: Trained, base: Ba
             "stopped_early": trained.stopped_early,
             "training_seconds": round(trained.training_seconds, 3),
         },
-        "plan": trained.plan,
+        "plan": trained.plan.model_dump(mode="json"),
         "server_version": importlib.metadata.version("lyra-adapters"),
     }

@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import structlog
 from sqlalchemy import Connection
 
-from lyra_adapters_server.executors.base import Executor, WorkerDied, WorkFailed
+from lyra_adapters_server.executors.base import Executor, Suspended, WorkerDied, WorkFailed
 from lyra_adapters_server.feedback.general import GeneralRows
 from lyra_adapters_server.jobs.champion import find_champion, version_ref
 from lyra_adapters_server.jobs.formats import FormatMaker
@@ -20,9 +19,18 @@ from lyra_adapters_server.jobs.judging import Judging
 from lyra_adapters_server.jobs.log import EventLog
 from lyra_adapters_server.jobs.payloads import event_payload
 from lyra_adapters_server.jobs.publication import CancelledByCaller, Publisher
+from lyra_adapters_server.jobs.resuming import (
+    CHECKPOINTS,
+    STOPPED,
+    attempt_directory,
+    begun,
+    clear_work,
+    given_up,
+    stored_plan,
+)
 from lyra_adapters_server.logs import without_text
 from lyra_adapters_server.registry.describe import version_payload
-from lyra_adapters_server.registry.layout import Layout, remove_tree
+from lyra_adapters_server.registry.layout import Layout
 from lyra_adapters_server.registry.names import parse_full_name
 from lyra_adapters_server.registry.repair import expire_leases_of_the_dead
 from lyra_adapters_server.storage import jobs as store
@@ -30,8 +38,8 @@ from lyra_adapters_server.storage.database import Database, now_us
 from lyra_adapters_server.storage.jobs import JobRecord, JobState, LeaseLost
 from lyra_adapters_server.storage.trouble import StorageFailed, storage_trouble
 from lyra_adapters_server.storage.versions import VersionRecord, version_of_job
-from lyra_adapters_server.trainer.events import Trained, TrainingProgress, TrainingStarted
-from lyra_adapters_server.trainer.spec import TrainSpec
+from lyra_adapters_server.trainer.events import Trained, TrainerWarning, TrainingProgress, TrainingStarted
+from lyra_adapters_server.trainer.spec import CheckpointRules, TrainSpec
 from lyra_adapters_server.types import LoraConfig, Sample, TrainingConfig
 
 logger = structlog.get_logger()
@@ -45,6 +53,10 @@ DISK_FULL = (
     "The disk that holds the registry is full, so the adapter could not be kept; what is in force has not changed. "
     "Free space there or delete versions, then send the job again."
 )
+# How long a trainer may take to put a job aside: to end its micro-batch and to write a checkpoint.
+SUSPEND_S = 6.0
+# How long stopping may take in all; what is not over by then is broken off.
+STOP_S = 8.0
 
 NOTHING_HELD_OUT = {
     "reason": "NOTHING_HELD_OUT",
@@ -60,6 +72,9 @@ class Rules:
     max_attempts: int
     lease_s: float
     progress_interval_s: float
+    # A checkpoint every so many steps, and seconds; 0: not by that.
+    checkpoint_steps: int
+    checkpoint_seconds: float
 
 
 class Supervisor:
@@ -87,6 +102,8 @@ class Supervisor:
         self._formats = formats
         self._wake = asyncio.Event()
         self._cancelling: dict[str, asyncio.Event] = {}
+        self._stopping = asyncio.Event()
+        self._tidying: set[asyncio.Task[None]] = set()
         self._loop: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -94,10 +111,13 @@ class Supervisor:
         self._loop = asyncio.create_task(self._run(), name="supervisor")
 
     async def stop(self) -> None:
-        """Stops; a job under way is given up for the next start to take up."""
+        """Stops within STOP_S; a job under way writes a checkpoint and is left for the next start to go on with."""
+        self._stopping.set()
+        self._wake.set()
         if self._loop:
+            await asyncio.wait({self._loop}, timeout=STOP_S)
             self._loop.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
+            with contextlib.suppress(asyncio.CancelledError, StorageFailed):
                 await self._loop
 
     def wake(self) -> None:
@@ -108,9 +128,14 @@ class Supervisor:
         """Says that a job's cancellation was stored."""
         if event := self._cancelling.get(job_id):
             event.set()
+        else:
+            # One that waits, perhaps to go on after an interruption, is ended without us.
+            tidying = asyncio.create_task(self._tidy(job_id))
+            self._tidying.add(tidying)
+            tidying.add_done_callback(self._tidying.discard)
 
     async def _run(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             self._wake.clear()
             try:
                 job = await self._database.write(self._claim, "lease.claim")
@@ -141,13 +166,8 @@ class Supervisor:
                 await self._succeed(job, await self._publisher.link(job))
             elif job.cancel_requested:
                 await self._cancelled(job)
-            elif job.interruptions >= self._rules.max_attempts:
-                await self._fail(
-                    job,
-                    "TOO_MANY_ATTEMPTS",
-                    f"The trainer ended {self._rules.max_attempts} times while it worked on this job, so it is not "
-                    "tried again. The server's log says why it ended; after mending that, send the job again.",
-                )
+            elif failure := given_up(job, self._rules.max_attempts):
+                await self._fail(job, **failure)
             else:
                 await self._train_and_publish(job, cancelling)
         except LeaseLost:
@@ -156,7 +176,9 @@ class Supervisor:
             await self._cancelled(job)
         except WorkerDied as error:
             log.warning("job_interrupted", reason=str(error))
-            await self._give_back(job, interrupted=True)
+            await self._give_back(job, interrupted=True, reason=str(error))
+        except Suspended:
+            await self._give_back(job, interrupted=False, reason=STOPPED)
         except WorkFailed as error:
             await self._fail(job, error.reason, error.message)
         except StorageFailed as error:
@@ -164,10 +186,10 @@ class Supervisor:
             if error.reason == "DISK_FULL":
                 await self._fail(job, error.reason, DISK_FULL)
             else:
-                await self._give_back(job, interrupted=True)
+                await self._give_back(job, interrupted=True, reason=error.message)
                 await asyncio.sleep(POLL_S)
         except asyncio.CancelledError:
-            await self._give_back(job, interrupted=False)
+            await self._give_back(job, interrupted=False, reason=STOPPED)
             raise
         except Exception as error:  # the supervisor must outlive whatever one job does
             log.error("job_broke", **without_text(error))
@@ -177,8 +199,17 @@ class Supervisor:
         finally:
             renewal.cancel()
             del self._cancelling[job.job_id]
-            # The attempt's alone: after a lost lease another attempt writes beside it.
-            await asyncio.to_thread(remove_tree, self._attempt(job))
+            await self._tidy(job.job_id, job.attempt)
+
+    async def _tidy(self, job_id: str, attempt: int | None = None) -> None:
+        """Removes what an attempt wrote, and all of its job's files if that has ended."""
+        try:
+            job = await self._database.read(lambda connection: store.find_job(connection, job_id))
+            ended = job is None or job.finished
+            await asyncio.to_thread(clear_work, self._layout.work(job_id), attempt, ended=ended)
+        except (OSError, StorageFailed) as error:
+            # A trainer may still be writing there; the next start removes what is left.
+            logger.warning("work_left", job_id=job_id, reason=type(error).__name__)
 
     async def _train_and_publish(self, job: JobRecord, cancelling: asyncio.Event) -> None:
         spec = await self._prepare(job)
@@ -190,13 +221,17 @@ class Supervisor:
             return
         training = asyncio.create_task(self._train(job, spec))
         asked = asyncio.create_task(cancelling.wait())
+        stopping = asyncio.create_task(self._stopping.wait())
         try:
-            await asyncio.wait({training, asked}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({training, asked, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not training.done() and not asked.done() and await self._executor.suspend(job.job_id):
+                await asyncio.wait({training}, timeout=SUSPEND_S)
             if not training.done():
-                raise CancelledByCaller
+                raise CancelledByCaller if asked.done() else Suspended
             trained = training.result()
         finally:
             asked.cancel()
+            stopping.cancel()
             # Not awaited itself: that could not tell its cancellation from that of the supervisor, which must go on.
             training.cancel()
             await asyncio.wait({training})
@@ -204,7 +239,7 @@ class Supervisor:
         await self._succeed(job, version)
 
     async def _prepare(self, job: JobRecord) -> TrainSpec:
-        work = self._attempt(job)
+        work = attempt_directory(self._layout.work(job.job_id), job.attempt)
         with storage_trouble():
             work.mkdir(mode=0o700, parents=True)
         parent_name = parse_full_name(job.continue_from)
@@ -226,11 +261,13 @@ class Supervisor:
             continue_from=parent,
             output_dir=str(work),
             progress_interval_s=self._rules.progress_interval_s,
+            checkpoints=CheckpointRules(
+                directory=str(self._layout.work(job.job_id) / CHECKPOINTS),
+                steps=self._rules.checkpoint_steps,
+                seconds=self._rules.checkpoint_seconds,
+            ),
+            plan=stored_plan(job),
         )
-
-    def _attempt(self, job: JobRecord) -> Path:
-        """Where one attempt at a job writes; no two have the same."""
-        return self._layout.work(job.job_id) / f"attempt-{job.attempt}"
 
     async def _train(self, job: JobRecord, spec: TrainSpec) -> Trained:
         """Writes the trainer's events down until it has trained; returns the result."""
@@ -241,11 +278,14 @@ class Supervisor:
                     result = event
                     continue
                 changes: dict[str, Any] = {}
-                kind, payload = event_payload(event)
                 if isinstance(event, TrainingStarted):
-                    kind, payload, changes = self._begin(job, payload)
-                elif isinstance(event, TrainingProgress):
+                    kind, payload, changes = begun(job, event)
+                else:
+                    kind, payload = event_payload(event)
+                if isinstance(event, TrainingProgress):
                     changes = {"progress": payload}
+                elif isinstance(event, TrainerWarning) and event.plan is not None:
+                    changes = {"plan": event.plan.model_dump(mode="json")}
                 written = [(kind, payload)]
                 if kind == "started" and not spec.validation_samples:
                     written.append(("warning", NOTHING_HELD_OUT))
@@ -255,12 +295,6 @@ class Supervisor:
         if result is None:
             raise WorkFailed("NO_RESULT", "The trainer ended without a result; its log says why.")
         return result
-
-    def _begin(self, job: JobRecord, payload: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]:
-        if job.start_time is None:
-            return "started", {"attempt": job.attempt, **payload}, {"state": JobState.RUNNING, "start_time": now_us()}
-        reason = "the server or its trainer had ended while the job ran"
-        return "resumed", {"attempt": job.attempt, "step": 0, "reason": reason}, {"progress": None}
 
     async def _succeed(self, job: JobRecord, version: VersionRecord) -> None:
         refused = await self._formats.publish(version)
@@ -280,7 +314,7 @@ class Supervisor:
     async def _fail(self, job: JobRecord, reason: str, message: str) -> None:
         if await self._database.read(lambda connection: version_of_job(connection, job.job_id)) is not None:
             # It is published; what is left, the links and the closing events, is tried again until it succeeds.
-            await self._give_back(job, interrupted=True)
+            await self._give_back(job, interrupted=True, reason=message)
             await asyncio.sleep(POLL_S)
             return
         failure = {"reason": reason, "message": message}
@@ -296,10 +330,12 @@ class Supervisor:
             await self._write(job, [("cancelled", payload)], state=JobState.CANCELLED)
             await self._publisher.discard(job)
 
-    async def _give_back(self, job: JobRecord, *, interrupted: bool) -> None:
+    async def _give_back(self, job: JobRecord, *, interrupted: bool, reason: str) -> None:
         with contextlib.suppress(LeaseLost):
             await self._database.write(
-                lambda connection: store.release(connection, job.job_id, job.fencing_token, interrupted=interrupted),
+                lambda connection: store.release(
+                    connection, job.job_id, job.fencing_token, interrupted=interrupted, reason=reason
+                ),
                 "lease.release",
             )
 

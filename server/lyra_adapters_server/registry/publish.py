@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-from safetensors.numpy import save_file
-
 from lyra_adapters_server import failpoints
 from lyra_adapters_server.registry.card import CardFacts, model_card
 from lyra_adapters_server.registry.layout import (
@@ -85,10 +82,19 @@ def wrong_files(directory: Path, files: Sequence[Mapping[str, Any]]) -> list[str
 
 
 def _copy_weights(source: Path, target: Path, metadata: dict[str, str]) -> None:
-    """Copies the weights with the version's name and lineage in their header ("format" is what transformers asks)."""
-    with safe_open(source, framework="numpy") as weights:
-        tensors = {key: weights.get_tensor(key) for key in weights.keys()}  # noqa: SIM118 - not a dict
-    save_file(tensors, target, metadata={"format": "pt", **metadata})
+    """Copies the weights with the version's name and lineage in their header ("format" is what transformers asks).
+
+    The header is written here, because the library puts metadata in an order that changes from process to process, and
+    the same training shall give the same bytes. https://github.com/huggingface/safetensors has the format: the header's
+    length in 8 bytes, little-endian; the header, JSON; the tensors' bytes.
+    """
+    content = source.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = {**json.loads(content[8:end]), "__metadata__": {"format": "pt", **metadata}}
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    # Tensors begin at a multiple of 8.
+    text += b" " * (-len(text) % 8)
+    target.write_bytes(len(text).to_bytes(8, "little") + text + content[end:])
 
 
 def _describe(root: Path, path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from lyra_adapters_server.executors.base import Executor
 from lyra_adapters_server.feedback.general import GeneralRows
 from lyra_adapters_server.jobs.limits import QueueLimits
 from lyra_adapters_server.jobs.log import EventLog
+from lyra_adapters_server.jobs.stopping import Stopping
 from lyra_adapters_server.jobs.supervisor import Supervisor
 from lyra_adapters_server.registry.formats import Formats
 from lyra_adapters_server.registry.layout import Layout
@@ -37,6 +38,7 @@ class Service:
     log: EventLog
     executor: Executor
     supervisor: Supervisor
+    stopping: Stopping
     # The allow-list; the first is the default.
     bases: tuple[BaseModelConfig, ...]
     # The general rows of each base model, by alias.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import os
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -17,10 +16,12 @@ from lyra_adapters.v1 import adapter_service_pb2_grpc as pb_grpc
 
 from lyra_adapters_server import failpoints, logs
 from lyra_adapters_server.config import ConfigError, Settings, load_settings
+from lyra_adapters_server.executors.watch import HangLimits
 from lyra_adapters_server.jobs.formats import FormatMaker
 from lyra_adapters_server.jobs.limits import QueueLimits
 from lyra_adapters_server.jobs.log import EventLog
 from lyra_adapters_server.jobs.retention import Keep, Retention
+from lyra_adapters_server.jobs.stopping import Stopping
 from lyra_adapters_server.jobs.supervisor import Rules, Supervisor
 from lyra_adapters_server.registry.formats import Format, Formats
 from lyra_adapters_server.registry.layout import Layout
@@ -40,6 +41,7 @@ from lyra_adapters_server.service.metrics import Metrics
 from lyra_adapters_server.service.metrics_server import MetricsServer
 from lyra_adapters_server.service.reflection import serve_reflection
 from lyra_adapters_server.service.servicer import AdapterServicer
+from lyra_adapters_server.service.signals import on_signals
 from lyra_adapters_server.service.stored_metrics import StoredMetrics
 from lyra_adapters_server.service.streams import StreamGate, StreamLimits
 from lyra_adapters_server.service.tracing import Tracing
@@ -60,8 +62,8 @@ KEEPALIVE: tuple[tuple[str, int], ...] = (
     # Pings go on while a reader takes nothing; the default stops after two.
     ("grpc.http2.max_pings_without_data", 0),
 )
-# How long streams and calls may take to end once the server stops.
-GRACE_S = 2.0
+# How long calls may take to end once the server stops.
+GRACE_S = 1.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -112,9 +114,18 @@ async def _serve(settings: Settings, gate: Gate, layout: Layout, database: Datab
             log_format=settings.log_format,
             log_level=settings.log_level,
         ),
+        HangLimits(settings.hang_s, settings.hang_loading_s),
+    )
+    stopping = Stopping()
+    stopping.on_begin(lambda: database.wakers.end(stopping.refuse))
+    rules = Rules(
+        max_attempts=settings.max_attempts,
+        lease_s=settings.lease_s,
+        progress_interval_s=settings.progress_interval_s,
+        checkpoint_steps=settings.checkpoint_steps,
+        checkpoint_seconds=settings.checkpoint_seconds,
     )
     event_log = EventLog(database)
-    rules = Rules(settings.max_attempts, settings.lease_s, settings.progress_interval_s)
     at_publication = [Format(form.upper()) for form in settings.formats]
     maker = FormatMaker(database, layout, worker, at_publication, settings.ollama_models)
     supervisor = Supervisor(database, event_log, worker, layout, rules, maker, presence.owner, general)
@@ -128,6 +139,7 @@ async def _serve(settings: Settings, gate: Gate, layout: Layout, database: Datab
         log=event_log,
         executor=worker,
         supervisor=supervisor,
+        stopping=stopping,
         bases=settings.bases,
         general=general,
         heartbeat_s=settings.heartbeat_s,
@@ -149,9 +161,7 @@ async def _serve(settings: Settings, gate: Gate, layout: Layout, database: Datab
     metrics.registry.register(StoredMetrics(database, lambda: worker.pid))
     exposition = _serve_metrics(metrics, settings.metrics_listen)
 
-    stop = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    stop = on_signals(worker.kill)
     worker.start()
     supervisor.start()
     retention.start()
@@ -171,10 +181,12 @@ async def _serve(settings: Settings, gate: Gate, layout: Layout, database: Datab
     finally:
         log.info("stopping")
         await _set_health(servicing, health_pb2.HealthCheckResponse.NOT_SERVING)
-        await server.stop(GRACE_S)
+        # Streams end and trainings are refused with a hint when to come back; other calls are answered meanwhile.
+        stopping.begin()
         await retention.stop()
         await supervisor.stop()
         await maker.stop()
+        await server.stop(GRACE_S)
         await worker.stop()
         await probes.stop(None)
         if exposition:

@@ -11,7 +11,7 @@ import time
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from lyra_adapters_server.storage.database import now_us
-from lyra_adapters_server.trainer.events import TrainerEvent, TrainingProgress
+from lyra_adapters_server.trainer.events import Checkpointed, TrainerEvent, TrainingProgress
 
 PREFIX = "lyra_adapters_"
 # Seconds: a call on loopback to one that waits for the model.
@@ -89,6 +89,8 @@ class Metrics:
         Returns:
             The step and the time (seconds, monotonic) of the last progress.
         """
+        if isinstance(event, Checkpointed):
+            self.checkpoint_seconds.observe(event.seconds)
         if isinstance(event, TrainingProgress):
             now = time.monotonic()
             if before and event.step > before[0]:

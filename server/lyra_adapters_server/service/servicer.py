@@ -142,6 +142,7 @@ class AdapterServicer(pb_grpc.AdapterServiceServicer):
 
     async def _accept(self, request: pb.TrainRequest) -> JobRecord:
         service = self._service
+        service.stopping.refuse()
         principal = calling().principal
         check_request_id(request)
         # What is no name is refused as such, below.

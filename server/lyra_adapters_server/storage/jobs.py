@@ -68,6 +68,8 @@ class JobRecord:
     version: str | None
     verdict: dict[str, Any] | None
     failure: dict[str, Any] | None
+    plan: dict[str, Any] | None
+    interruption: str
 
     @property
     def finished(self) -> bool:
@@ -235,7 +237,7 @@ def claim(connection: Connection, owner: str, now: int, lease_until: int) -> Job
     """Takes the oldest job that waits, or whose supervisor's lease ran out; None if there is none.
 
     The attempt is counted and the fencing token raised, so that whoever held the job before can write nothing more.
-    A lease that ran out is an interruption: its supervisor did not live to give it back.
+    A lease that ran out is an interruption: its supervisor did not live to give it back, so nothing is known of why.
     """
     free = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now)
     number = connection.execute(
@@ -249,6 +251,7 @@ def claim(connection: Connection, owner: str, now: int, lease_until: int) -> Job
         .values(
             attempt=jobs.c.attempt + 1,
             interruptions=jobs.c.interruptions + case((jobs.c.lease_owner.is_(None), 0), else_=1),
+            interruption=case((jobs.c.lease_owner.is_(None), jobs.c.interruption), else_=""),
             fencing_token=jobs.c.fencing_token + 1,
             lease_owner=owner,
             lease_until=lease_until,
@@ -275,7 +278,7 @@ def renew(connection: Connection, job_id: str, token: int, lease_until: int) -> 
     _update_held(connection, job_id, token, {"lease_until": lease_until})
 
 
-def release(connection: Connection, job_id: str, token: int, *, interrupted: bool) -> None:
+def release(connection: Connection, job_id: str, token: int, *, interrupted: bool, reason: str) -> None:
     """Gives a lease up, so that the job can be claimed at once. Raises LeaseLost.
 
     Args:
@@ -283,9 +286,12 @@ def release(connection: Connection, job_id: str, token: int, *, interrupted: boo
         job_id: The job.
         token: The fencing token of the claim.
         interrupted: Whether the attempt ended because the trainer died, which a job survives only so often.
+        reason: Why it ended, in words.
     """
     counted = {"interruptions": jobs.c.interruptions + 1} if interrupted else {}
-    _update_held(connection, job_id, token, {"lease_owner": None, "lease_until": None, **counted})
+    _update_held(
+        connection, job_id, token, {"lease_owner": None, "lease_until": None, "interruption": reason, **counted}
+    )
 
 
 def record(

@@ -59,6 +59,10 @@ jobs = Table(
     Column("version", String),
     Column("verdict", JSON),
     Column("failure", JSON),
+    # How it is computed (trainer/spec.py, Plan), from its first start on.
+    Column("plan", JSON),
+    # What ended the last attempt that did not bring the job to its end, in words; empty: none did.
+    Column("interruption", String, nullable=False, server_default=""),
     # Idempotency is this constraint; NULL request ids never collide.
     UniqueConstraint("principal", "request_id", name="uq_jobs_request"),
     Index("ix_jobs_state", "state", "number"),

@@ -40,6 +40,17 @@ class Wakers:
     def __init__(self) -> None:
         self._topics: dict[Hashable, _Topic[Any]] = {}
         self._poller: asyncio.Task[None] | None = None
+        self._check: Callable[[], None] = lambda: None
+
+    def end(self, refuse: Callable[[], None]) -> None:
+        """Ends every stream, also those to come, with what `refuse` raises."""
+        self._check = refuse
+        for topic in list(self._topics):
+            self.wake(topic)
+
+    def check(self) -> None:
+        """Raises what ends every stream, if they have been ended."""
+        self._check()
 
     def wake(self, topic: Hashable) -> None:
         """Tells the readers of a topic that there are new rows. Called on the event loop's thread."""
@@ -134,7 +145,7 @@ async def follow(
     after: int,
     heartbeat_s: float,
 ) -> AsyncGenerator[Row | None, None]:
-    """Yields rows in order as they come, and None after every `heartbeat_s` of silence; never ends by itself.
+    """Yields rows in order as they come, and None after every `heartbeat_s` of silence. Only `Wakers.end` ends it.
 
     Args:
         database: Where the rows are.
@@ -148,6 +159,7 @@ async def follow(
     with database.wakers.joined(topic, lambda: _Topic(database, read, position)) as (shared, woken):
         quiet_since = loop.time()
         while True:
+            database.wakers.check()
             woken.clear()
             rows = await shared.rows_after(after)
             for row in rows:

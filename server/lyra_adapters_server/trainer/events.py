@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
+from lyra_adapters_server.trainer.spec import Plan
 from lyra_adapters_server.types import BaseCard, BaseState, Metrics, Value
 
 # Replies under this id answer no request: the worker tells of itself.
@@ -30,6 +31,12 @@ class BaseChanged(Value):
     error: str = ""
 
 
+class Alive(Value):
+    """The worker has done turns of work since it last said so. Not sent by a clock: it proves that work moves on."""
+
+    kind: Literal["alive"] = "alive"
+
+
 class TrainingStarted(Value):
     """The rows are tokenised and the adapter is in place."""
 
@@ -40,6 +47,9 @@ class TrainingStarted(Value):
     device: str
     dtype: str
     trainable_parameters: int
+    plan: Plan
+    # The step of the checkpoint that it goes on from; 0: the beginning.
+    step: int = 0
 
 
 class TrainingProgress(Value):
@@ -67,12 +77,24 @@ class Evaluated(Value):
     best: bool = False
 
 
+class Checkpointed(Value):
+    """The state of a training is durable up to a step (protos: Checkpointed)."""
+
+    kind: Literal["checkpointed"] = "checkpointed"
+    step: int
+    # What it took to write.
+    seconds: float
+    size_bytes: int
+
+
 class TrainerWarning(Value):
     """Something to tell the caller; the work goes on."""
 
     kind: Literal["warning"] = "warning"
     reason: str
     message: str
+    # The job's plan from here on, where it had to change.
+    plan: Plan | None = None
 
 
 class Trained(Value):
@@ -87,8 +109,7 @@ class Trained(Value):
     stopped_early: bool
     truncated_samples: int
     training_seconds: float
-    # What the run was made of: threads, micro-batches, kernels, library versions.
-    plan: dict[str, object]
+    plan: Plan
 
 
 class Scored(Value):
@@ -109,9 +130,11 @@ class FormatMade(Value):
 TrainerEvent = Annotated[
     BaseLoaded
     | BaseChanged
+    | Alive
     | TrainingStarted
     | TrainingProgress
     | Evaluated
+    | Checkpointed
     | TrainerWarning
     | Trained
     | Scored

@@ -3,44 +3,42 @@
 from __future__ import annotations
 
 import math
-import platform
 import time
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
-import peft
 import torch
-import transformers
 
 from lyra_adapters_server import failpoints
 from lyra_adapters_server.trainer.base import Base
 from lyra_adapters_server.trainer.bases import Bases
-from lyra_adapters_server.trainer.data import Batch, Row, encode_rows, make_batch, split_by_length, training_order
+from lyra_adapters_server.trainer.checkpoint import Checkpoint, Checkpoints, Unusable, fingerprint
+from lyra_adapters_server.trainer.data import Row, encode_rows, make_batch, split_by_length, training_order
 from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.trainer.events import (
+    Checkpointed,
     Evaluated,
     Trained,
     TrainerEvent,
     TrainerWarning,
-    TrainingProgress,
     TrainingStarted,
 )
+from lyra_adapters_server.trainer.exhaustion import TokenBudget, is_exhaustion, let_frames_go
 from lyra_adapters_server.trainer.fused import Dropout
 from lyra_adapters_server.trainer.heads import summed_loss
+from lyra_adapters_server.trainer.memory import give_back
 from lyra_adapters_server.trainer.metrics import compute_metrics
+from lyra_adapters_server.trainer.plan import settle, with_threads
+from lyra_adapters_server.trainer.progress import ProgressMeter
 from lyra_adapters_server.trainer.score import Subject, is_headless, open_subject, score_rows, write_prompt
 from lyra_adapters_server.trainer.spec import TrainSpec, class_prior
 from lyra_adapters_server.trainer.state import TrainState, learning_rate_at
+from lyra_adapters_server.trainer.suspend import Suspend
 from lyra_adapters_server.types import LABELS, LoraConfig, Metrics
 
 Events = Generator[TrainerEvent | None, None, None]
 
 ALL_LINEAR = "all-linear"
-
-
-def train_token_budget(base: Base) -> int:
-    """Padded tokens of a micro-batch with gradients: what bounds the memory, and on CPU what the caches hold."""
-    return 1536 if base.device.type == "cpu" else 16384
 
 
 def target_modules(base: Base, lora: LoraConfig) -> tuple[str, ...]:
@@ -65,11 +63,13 @@ def target_modules(base: Base, lora: LoraConfig) -> tuple[str, ...]:
 def train(spec: TrainSpec, bases: Bases) -> Iterator[TrainerEvent | None]:
     """Trains an adapter and writes its files. Yields events, and None after each micro-batch.
 
-    Everything random follows from the spec's seed: the same spec under the same plan gives the same bytes on CPU.
+    Everything random follows from the spec's seed: the same spec under the same plan gives the same bytes on CPU, also
+    where the training was interrupted and went on from a checkpoint. Suspend, thrown into it at any point, makes it
+    write a checkpoint and end.
 
     Raises:
-        TrainerError: NO_TRAINING_SAMPLES; LOSS_NOT_FINITE; TARGET_MODULES_UNKNOWN; CONTINUE_FROM_SHRINKS; and what
-            loading a base or an adapter raises.
+        TrainerError: NO_TRAINING_SAMPLES; LOSS_NOT_FINITE; TARGET_MODULES_UNKNOWN; CONTINUE_FROM_SHRINKS;
+            OUT_OF_MEMORY; DISK_FULL; CHECKPOINT_FAILED; and what loading a base or an adapter raises.
     """
     if not spec.training_samples:
         raise TrainerError("NO_TRAINING_SAMPLES", "there is nothing to train on")
@@ -81,11 +81,12 @@ def train(spec: TrainSpec, bases: Bases) -> Iterator[TrainerEvent | None]:
             before = yield from _score_champion(spec, base)
     yield from bases.prepare(spec.base_alias)
     with bases.use(spec.base_alias) as base:
-        yield from _Run(spec, base, before).events()
+        run = _Run(spec, base, before)
+        yield from with_threads(run.plan.threads, run.events())
 
 
 def _score_champion(
-    spec: TrainSpec, base: Base, encoded: Sequence[Row] | None = None
+    spec: TrainSpec, base: Base, encoded: Sequence[Row] | None = None, budget: TokenBudget | None = None
 ) -> Generator[TrainerEvent | None, None, Metrics]:
     """Scores what is in force on the held-out rows.
 
@@ -93,6 +94,7 @@ def _score_champion(
         spec: Of the training.
         base: The champion's.
         encoded: The rows under the base's own prompt, if they are at hand.
+        budget: Of the micro-batches.
     """
     samples = spec.validation_samples
     if is_headless(base, spec.champion):
@@ -101,19 +103,26 @@ def _score_champion(
     subject = open_subject(base, spec.champion)
     if encoded is None or subject.encoder is not base.encoder:
         encoded = encode_rows(samples, subject.encoder, min(spec.training.max_length, base.card.max_length))
-    found = yield from score_rows(base, subject, encoded)
+    found = yield from score_rows(base, subject, encoded, budget)
     return compute_metrics(found, [row.label for row in encoded])
 
 
 class _Run:
+    """A training on its base, from the beginning or from its newest checkpoint.
+
+    Attributes:
+        plan: What it is computed under.
+    """
+
     def __init__(self, spec: TrainSpec, base: Base, before: Metrics | None) -> None:
         self._spec, self._base, self._training, self._before = spec, base, spec.training, before
         self._max_length = min(spec.training.max_length, base.card.max_length)
         self._rows = encode_rows(spec.training_samples, base.encoder, self._max_length)
         self._held_out = encode_rows(spec.validation_samples, base.encoder, self._max_length)
+        self.plan, self._differences = settle(spec.plan, base)
+        self._budget = TokenBudget(self.plan.train_token_budget)
+        self._score_budget = TokenBudget(self.plan.score_token_budget)
         self._adapter = base.new_adapter(spec.lora, target_modules(base, spec.lora), self._training.seed)
-        if spec.continue_from is not None and spec.continue_from.directory:
-            self._adapter.continue_from(Path(spec.continue_from.directory))
         self._subject = Subject(self._adapter, base.encoder, base.head(base.encoder, self._adapter))
         self._dropout = Dropout(spec.lora.dropout, self._training.seed)
         self._state = TrainState(self._adapter, self._training)
@@ -123,33 +132,101 @@ class _Run:
             self._training.batch_size,
             self._training.seed,
         )
-        self._progress = _ProgressMeter(spec, len(self._rows), len(self._order))
+        self._progress = ProgressMeter(spec, len(self._rows), len(self._order))
+        # Whether the caller has been told how what is in force scores.
+        self._knows_before = False
+        self._clock = time.monotonic()
+        self._checkpoints = self._open_checkpoints()
+        self._unusable: list[Unusable] = []
+        found: Checkpoint | None = None
+        if self._checkpoints is not None:
+            found, self._unusable = self._checkpoints.newest()
+        self._resumed = found is not None
+        if found is not None:
+            self._restore(found)
+        elif spec.continue_from is not None and spec.continue_from.directory:
+            self._adapter.continue_from(Path(spec.continue_from.directory))
+
+    def _open_checkpoints(self) -> Checkpoints | None:
+        spec = self._spec
+        if spec.checkpoints is None:
+            return None
+        parent = spec.continue_from.name if spec.continue_from else ""
+        settings = (spec.job_id, spec.lora.model_dump_json(), spec.training.model_dump_json(), parent)
+        identity = self._base.card.identity.model_dump_json()
+        same = fingerprint((*settings, identity), (*self._rows, *self._held_out))
+        return Checkpoints(spec.checkpoints, same)
 
     def events(self) -> Events:
-        spec, state = self._spec, self._state
-        began = time.monotonic()
-        yield self._started()
-        truncated = sum(row.truncated for row in (*self._rows, *self._held_out))
-        if truncated:
+        """Trains to the end, or until it is told to suspend."""
+        try:
+            yield from self._begin()
+            stopped_early = yield from self._train()
+            yield from self._finish(stopped_early)
+        except Suspend:
+            yield from self._checkpoint()
+
+    def _begin(self) -> Events:
+        spec = self._spec
+        yield TrainingStarted(
+            training_samples=len(self._rows),
+            validation_samples=len(self._held_out),
+            total_steps=len(self._order),
+            device=self._base.card.device,
+            dtype=self._base.card.dtype,
+            trainable_parameters=sum(parameter.numel() for parameter in self._adapter.parameters.values()),
+            plan=self.plan,
+            step=self._state.step,
+        )
+        yield from self._say_what_differs()
+        if self._truncated and not self._resumed:
             yield TrainerWarning(
                 reason="SAMPLES_TRUNCATED",
-                message=f"{truncated} samples are longer than {self._max_length} tokens; their premises were cut",
+                message=f"{self._truncated} samples are longer than {self._max_length} tokens; their premises were cut",
             )
-        before = self._before
-        if self._held_out:
-            if before is None:
-                before = yield from _score_champion(spec, self._base, self._held_out)
-            yield Evaluated(stage="BEFORE", subject=spec.champion.name, metrics=before, step=0)
-        stopped_early = False
+        if self._held_out and not self._knows_before:
+            if self._before is None:
+                self._before = yield from _score_champion(spec, self._base, self._held_out, self._score_budget)
+                yield from self._say_if_reduced()
+            self._knows_before = True
+            yield Evaluated(stage="BEFORE", subject=spec.champion.name, metrics=self._before, step=0)
+        if self._checkpoints is not None:
+            self._checkpoints.begin(self._state.step)
+
+    def _say_what_differs(self) -> Events:
+        step = self._state.step
+        for one in self._unusable:
+            yield TrainerWarning(
+                reason="CHECKPOINT_UNUSABLE",
+                message=f"The checkpoint of step {one.step} can't be gone on from: {one.why}. The job goes on from "
+                + (f"that of step {step}, before it." if step else "the beginning."),
+            )
+        if self._differences:
+            yield TrainerWarning(
+                reason="PLAN_CHANGED",
+                message="The trainer can't compute as when the job began, so its result may differ a little from that "
+                f"of an uninterrupted run: {'; '.join(self._differences)}.",
+            )
+
+    def _train(self) -> Generator[TrainerEvent | None, None, bool]:
+        """Does the steps that are left; returns whether it stopped before the last."""
+        state, patience = self._state, self._training.patience
         evaluate_at = self._evaluation_steps() if self._held_out else set()
-        while state.step < len(self._order) and not stopped_early:
-            yield from self._step()
-            if state.step in evaluate_at:
+        while True:
+            if state.step in evaluate_at and state.evaluated_step < state.step:
                 yield from self._validate()
-                patience = self._training.patience
-                stopped_early = 0 < patience <= state.evaluations_without_gain and state.step < len(self._order)
+            if state.step == len(self._order):
+                return False
+            if 0 < patience <= state.evaluations_without_gain:
+                return True
+            if self._checkpoints is not None and self._checkpoints.due(state.step):
+                yield from self._checkpoint()
+            yield from self._step()
+
+    def _finish(self, stopped_early: bool) -> Events:
+        spec, state = self._spec, self._state
+        self._count_time()
         state.restore_best()
-        state.seconds += time.monotonic() - began
         after = state.best_metrics
         if after is not None:
             # The weights are those of that evaluation, and the rows the same: a second pass would say the same.
@@ -160,46 +237,49 @@ class _Run:
             self._adapter.save(output)
             write_prompt(output, self._base.encoder, self._max_length)
         yield Trained(
-            metrics_before=before,
+            metrics_before=self._before,
             metrics_after=after,
             best_step=state.best_step or state.step,
             steps=state.step,
             stopped_early=stopped_early,
-            truncated_samples=truncated,
+            truncated_samples=self._truncated,
             training_seconds=state.seconds,
-            plan=self._plan(),
+            plan=self.plan,
         )
 
-    def _started(self) -> TrainingStarted:
-        return TrainingStarted(
-            training_samples=len(self._rows),
-            validation_samples=len(self._held_out),
-            total_steps=len(self._order),
-            device=self._base.card.device,
-            dtype=self._base.card.dtype,
-            trainable_parameters=sum(parameter.numel() for parameter in self._adapter.parameters.values()),
-        )
+    @property
+    def _truncated(self) -> int:
+        return sum(row.truncated for row in (*self._rows, *self._held_out))
+
+    def _checkpoint(self) -> Events:
+        if self._checkpoints is None:
+            return
+        self._count_time()
+        content = {
+            "state": self._state.numbers(),
+            "champion": self._spec.champion.model_dump(mode="json"),
+            "before": self._before.model_dump(mode="json") if self._knows_before and self._before else None,
+        }
+        seconds, size = self._checkpoints.write(self._state.step, self._state.tensors(), content)
+        yield Checkpointed(step=self._state.step, seconds=seconds, size_bytes=size)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        content = checkpoint.content
+        self._state.restore(checkpoint.tensors, content["state"])
+        # What is in force may have changed since; then it is scored again.
+        if content["before"] and content["champion"] == self._spec.champion.model_dump(mode="json"):
+            self._before, self._knows_before = Metrics.model_validate(content["before"]), True
+
+    def _count_time(self) -> None:
+        now = time.monotonic()
+        self._state.seconds += now - self._clock
+        self._clock = now
 
     def _step(self) -> Events:
-        indices = self._order[self._state.step]
-        rows = [self._rows[index] for index in indices]
-        loss = 0.0
-        tokens = 0
-        micro_batches = split_by_length([len(row.tokens) for row in rows], train_token_budget(self._base))
-        for number, positions in enumerate(micro_batches):
-            batch = make_batch([rows[position] for position in positions], self._base.padding, self._base.device)
-            start = time.monotonic()
-            part = self._forward(batch, len(rows), number)
-            self._progress.worked(0, time.monotonic() - start)
-            # Two turns, since each takes about as long: the graph stands while others use the base.
-            yield None
-            start = time.monotonic()
-            part.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            loss += float(part.detach())
-            del part
-            tokens += batch.token_count
-            self._progress.worked(batch.token_count, time.monotonic() - start)
-            yield None
+        loss: float | None = None
+        while loss is None:
+            loss = yield from self._gradients()
+            yield from self._say_if_reduced()
         if not math.isfinite(loss):
             raise TrainerError("LOSS_NOT_FINITE", f"the loss is {loss} at step {self._state.step + 1}")
         rate = learning_rate_at(
@@ -210,14 +290,62 @@ class _Run:
         if event is not None:
             yield event
 
-    def _forward(self, batch: Batch, step_rows: int, number: int) -> torch.Tensor:
-        """Runs the model on a micro-batch; returns its share of the step's loss, with the graph behind it."""
+    def _gradients(self) -> Generator[None, None, float | None]:
+        """Gathers a step's gradients; returns its loss, or None if memory ran out: then it must be begun again."""
+        rows = [self._rows[index] for index in self._order[self._state.step]]
+        loss = 0.0
+        for number, positions in enumerate(split_by_length([len(row.tokens) for row in rows], self._budget.tokens)):
+            batch = [rows[position] for position in positions]
+            tokens = sum(len(row.tokens) for row in batch)
+            start = time.monotonic()
+            part = self._forward(batch, len(rows), number)
+            self._progress.worked(0, time.monotonic() - start)
+            # Two turns, since each takes about as long: the graph stands while others use the base.
+            yield None
+            start = time.monotonic()
+            found = None if part is None else _backward(part)
+            del part
+            if found is None:
+                self._state.discard_gradients()
+                give_back(self._base.device)
+                self._budget.halve(len(batch), max(len(row.tokens) for row in batch))
+                return None
+            loss += found
+            self._progress.worked(tokens, time.monotonic() - start)
+            yield None
+        return loss
+
+    def _say_if_reduced(self) -> Events:
+        before = self.plan.train_token_budget, self.plan.score_token_budget
+        now = self._budget.tokens, self._score_budget.tokens
+        if before == now:
+            return
+        self.plan = self.plan.model_copy(update={"train_token_budget": now[0], "score_token_budget": now[1]})
+        what, old, new = ("training", before[0], now[0]) if before[0] != now[0] else ("scoring", before[1], now[1])
+        yield TrainerWarning(
+            reason="MICRO_BATCH_HALVED",
+            message=f"Memory ran out, so {what} goes on in micro-batches of at most {new} tokens; before it was {old}. "
+            f"A step still takes {self._training.batch_size} rows: it becomes slower, not different.",
+            plan=self.plan,
+        )
+
+    def _forward(self, rows: Sequence[Row], step_rows: int, number: int) -> torch.Tensor | None:
+        """Runs the model on a micro-batch; returns its share of the step's loss, with the graph behind it.
+
+        None if memory ran out.
+        """
         self._dropout.start(self._state.step, number)
         self._adapter.dropout = self._dropout
         try:
+            batch = make_batch(rows, self._base.padding, self._base.device)
             with self._adapter.attached(), torch.enable_grad():
                 logits = self._base.logits(batch, self._subject.head)
                 return summed_loss(logits, batch.labels, self._training.label_smoothing) / step_rows
+        except Exception as error:
+            if not is_exhaustion(error):
+                raise
+            let_frames_go(error)
+            return None
         finally:
             self._adapter.dropout = None
 
@@ -226,66 +354,20 @@ class _Run:
         return {max(1, round(len(self._order) * number / count)) for number in range(1, count + 1)}
 
     def _validate(self) -> Events:
-        found = yield from score_rows(self._base, self._subject, self._held_out)
+        found = yield from score_rows(self._base, self._subject, self._held_out, self._score_budget)
+        yield from self._say_if_reduced()
         metrics = compute_metrics(found, [row.label for row in self._held_out])
         best = self._state.note(metrics)
         yield Evaluated(stage="VALIDATION", subject="", metrics=metrics, step=self._state.step, best=best)
 
-    def _plan(self) -> dict[str, object]:
-        return {
-            "device": self._base.card.device,
-            "dtype": self._base.card.dtype,
-            "threads": torch.get_num_threads(),
-            "kernels": "fused_lora",
-            "attention": str(getattr(self._base.model.config, "_attn_implementation", "")),
-            "token_budget": train_token_budget(self._base),
-            "machine": platform.machine(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "peft": peft.__version__,
-        }
 
-
-class _ProgressMeter:
-    """Turns steps into events, not more often than asked."""
-
-    def __init__(self, spec: TrainSpec, rows: int, total_steps: int) -> None:
-        self._interval, self._rows, self._total = spec.progress_interval_s, rows, total_steps
-        self._seen_per_step = spec.training.batch_size
-        self._epochs = spec.training.epochs
-        self._started: float | None = None
-        self._first_step = 0
-        self._last = -math.inf
-        self._losses: list[float] = []
-        self._tokens = 0
-        self._busy = 0.0
-
-    def worked(self, tokens: int, seconds: float) -> None:
-        """Counts a micro-batch, by the time it took itself: others may have run in between."""
-        if self._started is None:
-            self._started = time.monotonic() - seconds
-        self._tokens += tokens
-        self._busy += seconds
-
-    def stepped(self, step: int, loss: float, learning_rate: float) -> TrainingProgress | None:
-        """Counts a step; gives an event when one is due."""
-        self._losses.append(loss)
-        now = time.monotonic()
-        if step < self._total and now - self._last < self._interval:
-            return None
-        if self._first_step == 0:
-            self._first_step = step
-        elapsed = now - (self._started if self._started is not None else now)
-        event = TrainingProgress(
-            step=step,
-            total_steps=self._total,
-            epoch=min(step * self._seen_per_step / self._rows, self._epochs),
-            loss=sum(self._losses) / len(self._losses),
-            learning_rate=learning_rate,
-            tokens_per_second=self._tokens / self._busy if self._busy else 0.0,
-            fraction_done=step / self._total,
-            eta_s=elapsed / (step - self._first_step + 1) * (self._total - step),
-        )
-        self._last, self._losses, self._tokens, self._busy = now, [], 0, 0.0
-        return event
+def _backward(loss: torch.Tensor) -> float | None:
+    """Adds a micro-batch's gradients; returns its loss, None if memory ran out."""
+    try:
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    except Exception as error:
+        if not is_exhaustion(error):
+            raise
+        let_frames_go(error)
+        return None
+    return float(loss.detach())

@@ -15,8 +15,10 @@ from lyra_adapters_server.trainer.bases import Bases
 from lyra_adapters_server.trainer.data import Row, TextEncoder, encode_pairs, encode_rows, make_batch, split_by_length
 from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.trainer.events import Scored, TrainerEvent
+from lyra_adapters_server.trainer.exhaustion import TokenBudget, is_exhaustion, let_frames_go
 from lyra_adapters_server.trainer.heads import Head, probabilities
 from lyra_adapters_server.trainer.lora import Adapter, load_adapter
+from lyra_adapters_server.trainer.memory import give_back
 from lyra_adapters_server.trainer.metrics import compute_metrics
 from lyra_adapters_server.trainer.spec import ClassifySpec, ScoreSpec
 from lyra_adapters_server.types import LABELS, AdapterRef
@@ -80,24 +82,57 @@ def write_prompt(directory: Path, encoder: TextEncoder, max_length: int) -> None
 
 
 def score_rows(
-    base: Base, subject: Subject, rows: Sequence[Row], batches_a_turn: int = 1
+    base: Base, subject: Subject, rows: Sequence[Row], budget: TokenBudget | None = None, batches_a_turn: int = 1
 ) -> Generator[None, None, Probabilities]:
     """Scores rows, yielding after each micro-batch, or after as many as asked.
 
+    Args:
+        base: The base model.
+        subject: What is scored.
+        rows: As the subject's encoder gives them.
+        budget: Of the micro-batches; becomes smaller if memory runs out. None: the device's usual one.
+        batches_a_turn: After how many of them it yields.
+
     Returns:
         Probabilities (rows, 3), in the order of the rows.
+
+    Raises:
+        TrainerError: OUT_OF_MEMORY, if memory does not suffice for a single row.
     """
+    budget = budget or TokenBudget(score_token_budget(base))
+    lengths = [len(row.tokens) for row in rows]
     result: Probabilities = [(0.0, 0.0, 0.0)] * len(rows)
-    micro_batches = split_by_length([len(row.tokens) for row in rows], score_token_budget(base))
-    for number, indices in enumerate(micro_batches, start=1):
-        batch = make_batch([rows[index] for index in indices], base.padding, base.device)
-        with subject.attached(), torch.inference_mode():
-            found = probabilities(base.logits(batch, subject.head))
-        for index, row in zip(indices, found, strict=True):
-            result[index] = row
+    waiting = split_by_length(lengths, budget.tokens)
+    number = 0
+    while waiting:
+        indices = waiting[0]
+        found = _score_batch(base, subject, [rows[index] for index in indices])
+        if found is None:
+            give_back(base.device)
+            budget.halve(len(indices), max(lengths[index] for index in indices))
+            left = [index for batch in waiting for index in batch]
+            split = split_by_length([lengths[index] for index in left], budget.tokens)
+            waiting = [[left[position] for position in batch] for batch in split]
+        else:
+            for index, row in zip(waiting.pop(0), found, strict=True):
+                result[index] = row
+        number += 1
         if number % batches_a_turn == 0:
             yield
     return result
+
+
+def _score_batch(base: Base, subject: Subject, rows: Sequence[Row]) -> Probabilities | None:
+    """Probabilities of a micro-batch; None if memory ran out."""
+    try:
+        batch = make_batch(rows, base.padding, base.device)
+        with subject.attached(), torch.inference_mode():
+            return probabilities(base.logits(batch, subject.head))
+    except Exception as error:
+        if not is_exhaustion(error):
+            raise
+        let_frames_go(error)
+        return None
 
 
 def score(spec: ScoreSpec, bases: Bases) -> Iterator[TrainerEvent | None]:
@@ -129,5 +164,5 @@ def classify(spec: ClassifySpec, bases: Bases) -> Iterator[TrainerEvent | None]:
     with bases.use(spec.subject.base_alias) as base:
         subject = open_subject(base, spec.subject)
         rows = encode_pairs(spec.pairs, subject.encoder, min(spec.max_length, base.card.max_length))
-        found = yield from score_rows(base, subject, rows, _BATCHES_A_QUESTION)
+        found = yield from score_rows(base, subject, rows, batches_a_turn=_BATCHES_A_QUESTION)
     yield Scored(metrics=None, probabilities=found, truncated=[row.truncated for row in rows])

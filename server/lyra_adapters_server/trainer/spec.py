@@ -51,6 +51,41 @@ class WorkerConfig(Value):
     log_level: str = "info"
 
 
+class Plan(Value):
+    """How a job is computed: what, beside its spec, decides the bytes of its adapter.
+
+    Made when the job first starts, stored with it, and given back to the worker that goes on with it.
+    """
+
+    device: str
+    dtype: str
+    # CPU threads of torch.
+    threads: int
+    kernels: str
+    attention: str
+    # Padded tokens of a micro-batch with gradients, and of one without. Smaller after memory ran out.
+    train_token_budget: int
+    score_token_budget: int
+    # The machine's kind and the instructions that torch uses on it.
+    machine: str
+    instructions: str
+    python: str
+    torch: str
+    transformers: str
+    peft: str
+
+
+class CheckpointRules(Value):
+    """Where and how often a training writes down what it needs to go on."""
+
+    # A directory of this job alone; what is in it is gone on from.
+    directory: str
+    # Optimizer steps between two checkpoints; 0: by time alone.
+    steps: int = 0
+    # Seconds between two checkpoints; 0: by steps alone.
+    seconds: float = 30.0
+
+
 class TrainSpec(Value):
     """One training job, complete: the same spec on the same plan gives the same adapter."""
 
@@ -68,6 +103,10 @@ class TrainSpec(Value):
     output_dir: str
     # Least seconds between two progress events.
     progress_interval_s: float = 0.5
+    # None: an interrupted training starts again from its first step.
+    checkpoints: CheckpointRules | None = None
+    # The job's, once it has started; None: the worker makes one.
+    plan: Plan | None = None
 
 
 class ScoreSpec(Value):
@@ -113,7 +152,16 @@ class CancelSpec(Value):
     target: int
 
 
-Method = Literal["load", "train", "score", "classify", "make_format", "cancel"]
+class SuspendSpec(Value):
+    """Stop another request after it has written down what it needs to go on; it ends with SUSPENDED."""
+
+    target: int
+
+
+Method = Literal["load", "train", "score", "classify", "make_format", "cancel", "suspend"]
+
+# How a request ends that was told to suspend.
+SUSPENDED = "SUSPENDED"
 
 
 def class_prior(samples: Sequence[Sample]) -> tuple[float, float, float]:

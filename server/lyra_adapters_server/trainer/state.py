@@ -32,6 +32,7 @@ class TrainState:
         best_step: The step with the lowest validation loss; 0 before the first evaluation.
         best_metrics: That step's.
         evaluations_without_gain: Evaluations since then.
+        evaluated_step: The step of the last evaluation; 0 before the first.
         seconds: Time spent training and evaluating.
     """
 
@@ -45,6 +46,7 @@ class TrainState:
         self.best_step = 0
         self.best_metrics: Metrics | None = None
         self.evaluations_without_gain = 0
+        self.evaluated_step = 0
         self.seconds = 0.0
         self._best: dict[str, torch.Tensor] = {}
 
@@ -59,8 +61,13 @@ class TrainState:
         self.step += 1
         return norm
 
+    def discard_gradients(self) -> None:
+        """Forgets what was gathered for the next step."""
+        self.optimizer.zero_grad(set_to_none=False)
+
     def note(self, metrics: Metrics) -> bool:
         """Takes an evaluation in, and keeps a copy of the weights if its loss is the lowest. Returns whether it is."""
+        self.evaluated_step = self.step
         if self.best_metrics is not None and not metrics.loss < self.best_metrics.loss:
             self.evaluations_without_gain += 1
             return False
@@ -92,6 +99,7 @@ class TrainState:
             "best_step": self.best_step,
             "best_metrics": self.best_metrics.model_dump(mode="json") if self.best_metrics else None,
             "evaluations_without_gain": self.evaluations_without_gain,
+            "evaluated_step": self.evaluated_step,
             "seconds": self.seconds,
         }
 
@@ -111,4 +119,5 @@ class TrainState:
         best = numbers["best_metrics"]
         self.best_metrics = Metrics.model_validate(best) if best else None
         self.evaluations_without_gain = int(numbers["evaluations_without_gain"])
+        self.evaluated_step = int(numbers["evaluated_step"])
         self.seconds = float(numbers["seconds"])

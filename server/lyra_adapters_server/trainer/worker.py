@@ -8,6 +8,7 @@ side closes the socket, the process ends: without its server nobody would take t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import gc
 import logging
@@ -15,8 +16,9 @@ import os
 import signal
 import socket
 import sys
+import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from pydantic import ValidationError
@@ -24,21 +26,36 @@ from pydantic import ValidationError
 from lyra_adapters_server import failpoints, logs
 from lyra_adapters_server.trainer.channel import LineChannel
 from lyra_adapters_server.trainer.errors import TrainerError
-from lyra_adapters_server.trainer.events import OF_ITSELF, BaseChanged, BaseLoaded, Reply, RequestError, TrainerEvent
+from lyra_adapters_server.trainer.events import (
+    OF_ITSELF,
+    Alive,
+    BaseChanged,
+    BaseLoaded,
+    Reply,
+    RequestError,
+    TrainerEvent,
+)
+from lyra_adapters_server.trainer.exhaustion import is_exhaustion
 from lyra_adapters_server.trainer.spec import (
+    SUSPENDED,
     CancelSpec,
     ClassifySpec,
     FormatSpec,
     LoadSpec,
     Request,
     ScoreSpec,
+    SuspendSpec,
     TrainSpec,
     WorkerConfig,
 )
+from lyra_adapters_server.trainer.suspend import Suspend
 
 LOG = logging.getLogger(__name__)
 
 Work = Iterator[TrainerEvent | None]
+
+# Least seconds between two signs of life. They are sent after turns of work, not by a clock.
+ALIVE_S = 1.0
 
 
 class Worker:
@@ -55,6 +72,7 @@ class Worker:
         self._methods = methods
         # What it does of itself takes turns with the requests.
         self._running: dict[int, Work] = {OF_ITSELF: start} if start is not None else {}
+        self._told = 0.0
 
     def run(self) -> None:
         """Serves until the other side closes; what is running then ends unfinished."""
@@ -64,7 +82,9 @@ class Worker:
             LOG.info("the server is gone")
         finally:
             for number in list(self._running):
-                self._stop(number)
+                # Whoever starts the next worker can go on from there. Nobody listens any more.
+                with contextlib.suppress(OSError):
+                    self._suspend(number)
 
     def _serve(self) -> None:
         while True:
@@ -75,6 +95,7 @@ class Worker:
             # The newest first: a question of a moment waits for the turn that is under way, not for another one.
             for number in sorted(self._running, reverse=True):
                 self._turn(number)
+            self._tell_of_progress()
 
     def accept(self, line: bytes) -> None:
         """Starts the request of a line, or answers it at once."""
@@ -89,6 +110,11 @@ class Worker:
                 raise TrainerError("INVALID_SPEC", f"request {number} is running already")
             if request.method == "cancel":
                 self._cancel(number, CancelSpec.model_validate(request.params))
+            elif request.method == "suspend":
+                target = SuspendSpec.model_validate(request.params).target
+                if target in self._running:
+                    self._suspend(target)
+                self._channel.send(Reply(id=number, done=True).model_dump_json())
             else:
                 self._running[number] = self._methods[request.method](request.params)
                 LOG.info("request %d: %s", number, request.method)
@@ -104,6 +130,33 @@ class Worker:
             LOG.info("request %d: cancelled", spec.target)
             self._fail(spec.target, RequestError(reason="CANCELLED", message="cancelled on request"))
         self._channel.send(Reply(id=number, done=True).model_dump_json())
+
+    def _suspend(self, number: int) -> None:
+        """Lets a request write down what it needs to go on elsewhere, and ends it."""
+        work = self._running[number]
+        try:
+            event = work.throw(Suspend()) if isinstance(work, Generator) else None
+            while event is not None:
+                self._channel.send(Reply(id=number, event=event).model_dump_json())
+                event = next(work)
+        except (StopIteration, Suspend):
+            pass
+        except OSError:
+            raise
+        except Exception as error:
+            # It will go on from an earlier point, then.
+            LOG.warning("request %d could not be put aside: %s", number, describe_failure(error).message)
+        finally:
+            self._stop(number)
+        LOG.info("request %d: suspended", number)
+        ended = RequestError(reason=SUSPENDED, message="put aside on request")
+        self._channel.send(Reply(id=number, error=ended, done=True).model_dump_json())
+
+    def _tell_of_progress(self) -> None:
+        now = time.monotonic()
+        if self._running and now - self._told >= ALIVE_S:
+            self._told = now
+            self._channel.send(Reply(id=OF_ITSELF, event=Alive()).model_dump_json())
 
     def _turn(self, number: int) -> None:
         try:
@@ -150,7 +203,7 @@ def describe_failure(error: Exception) -> RequestError:
             message="The disk that holds the registry is full, so the trainer could not write its files; what is in "
             "force has not changed. Free space there or delete versions, then send the job again.",
         )
-    if _is_memory(error):
+    if is_exhaustion(error):
         return RequestError(reason="OUT_OF_MEMORY", message=f"the device's memory does not suffice ({place})")
     LOG.error("unforeseen: %s\n%s", place, "".join(traceback.format_tb(error.__traceback__)))
     return RequestError(reason="INTERNAL", message=f"unforeseen {place}")
@@ -160,15 +213,6 @@ def _is_full_disk(error: Exception) -> bool:
     # safetensors raises its own class with the system's words.
     full = (errno.ENOSPC, errno.EDQUOT)
     return getattr(error, "errno", None) in full or any(f"(os error {number})" in str(error) for number in full)
-
-
-def _is_memory(error: Exception) -> bool:
-    # torch raises its own class on devices, and a plain RuntimeError on CPU.
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
-    )
 
 
 def _fields(error: ValidationError) -> str:

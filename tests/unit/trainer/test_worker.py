@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from lyra_adapters_server.trainer.channel import LineChannel
 from lyra_adapters_server.trainer.errors import TrainerError
-from lyra_adapters_server.trainer.events import REPLY, Reply, TrainerEvent, TrainerWarning
+from lyra_adapters_server.trainer.events import OF_ITSELF, REPLY, Alive, Reply, TrainerEvent, TrainerWarning
 from lyra_adapters_server.trainer.spec import Request
+from lyra_adapters_server.trainer.suspend import Suspend
 from lyra_adapters_server.trainer.worker import Worker, describe_failure
 
 CLOSED: list[str] = []
@@ -22,6 +23,9 @@ def endless(params: dict[str, Any]) -> Iterator[TrainerEvent | None]:
         yield TrainerWarning(reason="BEGAN", message="")
         while True:
             yield None
+    except Suspend:
+        CLOSED.append("suspended")
+        yield TrainerWarning(reason="KEPT", message="")
     finally:
         CLOSED.append("endless")
 
@@ -56,7 +60,11 @@ class Server:
         self.socket.sendall(Request(id=number, method=method, params=params).model_dump_json().encode() + b"\n")
 
     def next(self) -> Reply:
-        return REPLY.validate_json(self.file.readline())
+        """The next reply but for signs of life, which come as time passes."""
+        while True:
+            reply: Reply = REPLY.validate_json(self.file.readline())
+            if not isinstance(reply.event, Alive):
+                return reply
 
     def close(self) -> None:
         self.file.close()
@@ -97,6 +105,32 @@ def test_cancel_closes_the_work(server: Server) -> None:
     assert server.next() == Reply(id=3, done=True)
 
 
+def test_suspended_work_keeps_what_it_needs_and_says_so(server: Server) -> None:
+    server.ask(1, "train")
+    server.next()
+    server.ask(2, "suspend", target=1)
+    kept, ended = server.next(), server.next()
+    assert (kept.id, kept.event) == (1, TrainerWarning(reason="KEPT", message=""))
+    assert ended.error is not None
+    assert (ended.id, ended.done, ended.error.reason) == (1, True, "SUSPENDED")
+    assert server.next() == Reply(id=2, done=True)
+    # What is gone can't be suspended, which is no error.
+    server.ask(3, "suspend", target=1)
+    assert server.next() == Reply(id=3, done=True)
+
+
+def test_turns_of_work_are_signs_of_life_and_idleness_gives_none(server: Server) -> None:
+    server.ask(1, "train")
+    replies = [REPLY.validate_json(server.file.readline()) for _ in range(3)]
+    assert [reply for reply in replies if isinstance(reply.event, Alive) and reply.id == OF_ITSELF]
+    server.ask(2, "cancel", target=1)
+    server.next()
+    server.next()
+    server.socket.settimeout(1.5)
+    with pytest.raises(TimeoutError):
+        server.socket.recv(1)
+
+
 @pytest.mark.parametrize(("kind", "reason"), [("value", "INTERNAL"), ("memory", "OUT_OF_MEMORY"), ("known", "KNOWN")])
 def test_a_failure_is_its_requests_alone(
     server: Server, kind: str, reason: str, caplog: pytest.LogCaptureFixture
@@ -128,7 +162,8 @@ def test_ends_with_the_other_side() -> None:
     server.ask(1, "train")
     server.next()
     server.close()
-    assert CLOSED == ["endless"]
+    # Its server is gone, so it kept what the next one can go on from.
+    assert CLOSED == ["suspended", "endless"]
 
 
 def test_torchs_memory_error_on_cpu_is_known() -> None:
