@@ -26,6 +26,7 @@ from lyra_adapters_server.trainer.events import Trained
 from lyra_adapters_server.trainer.spec import TrainSpec
 from lyra_adapters_server.types import AdapterRef, BaseCard, BaseIdentity, Label, LoraConfig, Sample, TrainingConfig
 from made_registry import MadeRegistry
+from quick_server import PLAN
 from safetensors.numpy import save_file
 
 STEPS = (
@@ -191,5 +192,5 @@ TRAINED = Trained(
     stopped_early=False,
     truncated_samples=0,
     training_seconds=1.0,
-    plan={},
+    plan=PLAN,
 )
