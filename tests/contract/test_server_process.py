@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from collections.abc import Callable
 
 import grpc
@@ -96,10 +97,10 @@ def test_undecodable_bytes_are_an_invalid_argument(server: ServerProcess) -> Non
         (("--config", "/nowhere/settings.toml"), "no such file"),
     ],
 )
-def test_unusable_settings_end_the_process_with_a_reason(flags: tuple[str, ...], says: str) -> None:
+def test_unusable_settings_end_the_process_with_a_reason(flags: tuple[str, ...], says: str, tmp_path: Path) -> None:
     import subprocess
 
-    command = [sys.executable, "-m", "lyra_adapters_server.service.main", *flags]
+    command = [sys.executable, "-m", "lyra_adapters_server.service.main", "--home", str(tmp_path), *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert says in done.stderr
