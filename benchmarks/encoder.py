@@ -132,7 +132,7 @@ def probabilities(model: Any, base: Path, version: Path, rows: list[dict[str, An
             return_tensors="pt",
         )
         with torch.inference_mode():
-            found.append(torch.softmax(model(**inputs).logits[:, order], dim=1))
+            found.append(torch.softmax(model(**inputs).logits[:, order] / prompt["temperature"], dim=1))
     return torch.cat(found)
 
 

@@ -37,11 +37,15 @@ def main() -> None:
         model = PeftModel.from_pretrained(model, arguments.adapter)
     model.eval()
     rows = [json.loads(line) for line in arguments.rows.read_text(encoding="utf-8").splitlines() if line.strip()]
-    probabilities = classify(model, tokenizer, prompt, rows)
+    # The bare base has none: the temperature is the adapter's.
+    temperature = prompt.get("temperature", 1.0) if arguments.adapter else 1.0
+    probabilities = classify(model, tokenizer, prompt, rows, temperature)
     print(json.dumps(scores(rows, probabilities)))
 
 
-def classify(model: Any, tokenizer: Any, prompt: dict[str, Any], rows: list[dict[str, Any]]) -> torch.Tensor:
+def classify(
+    model: Any, tokenizer: Any, prompt: dict[str, Any], rows: list[dict[str, Any]], temperature: float = 1.0
+) -> torch.Tensor:
     """Probabilities (rows, 3) in the order of LABELS, a few rows of like length at a time."""
     tokenizer.padding_side = "right"
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
@@ -63,7 +67,7 @@ def classify(model: Any, tokenizer: Any, prompt: dict[str, Any], rows: list[dict
         last = inputs["attention_mask"].sum(dim=1) - 1
         with torch.inference_mode():
             logits = model(**inputs).logits[torch.arange(len(chosen)), last].float()
-        found[chosen] = torch.softmax(logits[:, words], dim=1)
+        found[chosen] = torch.softmax(logits[:, words] / temperature, dim=1)
     return found
 
 

@@ -66,6 +66,13 @@ class LoraConfig(Value):
     target_modules: tuple[str, ...] = ()
 
 
+class Candidate(Value):
+    """One setting to try; what is None is as in TrainingConfig (protos: Candidate)."""
+
+    epochs: int | None = None
+    learning_rate: float | None = None
+
+
 class TrainingConfig(Value):
     """How to train; the defaults are the API's (protos: TrainingConfig)."""
 
@@ -81,6 +88,14 @@ class TrainingConfig(Value):
     max_grad_norm: float = 1.0
     label_smoothing: float = 0.0
     evaluations_per_epoch: int = 1
+    inner_fraction: float = 0.15
+    # None: by the number of rows (feedback/inner.py).
+    folds: int | None = None
+    candidates: tuple[Candidate, ...] = ()
+    # None: where labels are far from balanced (trainer/balance.py).
+    balance_labels: bool | None = None
+    # None: where recorded feedback has no confirmations.
+    replay_general_rows: bool | None = None
 
 
 class Prompt(Value):

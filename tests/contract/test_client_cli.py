@@ -63,7 +63,8 @@ def test_every_option_of_train_arrives(fake: FakeAdapterServer, rows: str) -> No
         "--adapter academic --task-id t --actor ana --domain sleep --base-model demo --rank 4 --alpha 8 --dropout 0.1 "
         "--target q_proj --target v_proj --epochs 2 --learning-rate 1e-3 --batch-size 4 --max-length 128 --seed 7 "
         "--validation-fraction 0.25 --patience 2 --weight-decay 0.02 --warmup-ratio 0.2 --max-grad-norm 2 "
-        "--label-smoothing 0.125 --evaluations-per-epoch 3 --min-samples 1 --min-error-rate 0.5 --force "
+        "--label-smoothing 0.125 --evaluations-per-epoch 3 --inner-fraction 0.2 --folds 4 --candidate 6:1e-3 "
+        "--candidate :5e-4 --balance-labels --no-replay-general --min-samples 1 --min-error-rate 0.5 --force "
         "--activation manual --continue-from base_nli_v1 --keep-newest "
         "--request-id 11111111-1111-4111-8111-111111111111"
     )
@@ -78,6 +79,8 @@ def test_every_option_of_train_arrives(fake: FakeAdapterServer, rows: str) -> No
     for part in ("lora", "training", "trigger"):
         message = getattr(request, part)
         assert len(message.ListFields()) == len(message.DESCRIPTOR.fields), part
+    assert request.training.candidates[0] == pb.Candidate(epochs=6, learning_rate=1e-3)
+    assert request.training.candidates[1] == pb.Candidate(learning_rate=5e-4)
     assert request.conflicts == pb.CONFLICT_POLICY_KEEP_NEWEST
     assert request.activation == pb.ACTIVATION_MANUAL
     assert request.actor == "ana"

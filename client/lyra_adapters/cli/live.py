@@ -123,15 +123,18 @@ def describe(event: m.TrainEvent) -> str:
     match event.event:
         case m.Queued() as e:
             merged = f", {e.merged_duplicates} duplicates merged" if e.merged_duplicates else ""
+            merged += f", {e.merged_near_duplicates} near duplicates merged" if e.merged_near_duplicates else ""
             dropped = f", {e.dropped_conflicts} contradicted rows dropped" if e.dropped_conflicts else ""
             return f"job {event.job_id}, place {e.position}{merged}{dropped}"
         case m.Started() as e:
             return (
-                f"{e.training_samples} rows to train on, {e.validation_samples} held out, {e.total_steps} steps, "
+                f"{e.training_samples} rows to train on, {e.validation_samples} held out, {_chosen(e)}"
+                f"{e.total_steps} steps, "
                 f"{e.device} {e.dtype}, {e.trainable_parameters:,} parameters"
             )
         case m.Progress() as e:
-            return f"step {e.step}/{e.total_steps}  epoch {e.epoch:.2f}  loss {e.loss:.4f}  {speed(e)}"
+            run = f"  {e.run_name}" if e.run_name else ""
+            return f"step {e.step}/{e.total_steps}  epoch {e.epoch:.2f}  loss {e.loss:.4f}  {speed(e)}{run}"
         case m.Evaluation() as e:
             f = e.metrics or m.Metrics()
             subject = f" {e.subject}" if e.subject else ""
@@ -156,6 +159,13 @@ def describe(event: m.TrainEvent) -> str:
             return " ".join(part for part in (f"by {e.actor}" if e.actor else "", e.reason) if part)
         case _:
             return ""
+
+
+def _chosen(started: m.Started) -> str:
+    """The rows beside those that are trained on and held out, where there are any."""
+    inner = f"{started.inner_samples} of them choose the step, " if started.inner_samples else ""
+    replayed = f"{started.replayed_general_rows} general rows beside them, " if started.replayed_general_rows else ""
+    return inner + replayed
 
 
 def scores(given: m.Verdict) -> None:

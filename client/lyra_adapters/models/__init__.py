@@ -22,6 +22,7 @@ from lyra_adapters.models.feedback import DeletedFeedback, FeedbackCount, Feedba
 from lyra_adapters.models.report import Report, ReportRow
 from lyra_adapters.models.samples import FeedbackSource, Label, Pair, Review, Sample
 from lyra_adapters.models.scores import (
+    Calibration,
     Comparison,
     Confusion,
     ConfusionRow,
@@ -44,7 +45,14 @@ from lyra_adapters.models.service import (
     ServiceStatus,
     TrainingDue,
 )
-from lyra_adapters.models.training import Activation, ConflictPolicy, LoraConfig, TrainingConfig, TriggerPolicy
+from lyra_adapters.models.training import (
+    Activation,
+    Candidate,
+    ConflictPolicy,
+    LoraConfig,
+    TrainingConfig,
+    TriggerPolicy,
+)
 from lyra_adapters.models.versions import (
     AdapterFormat,
     AdapterVersion,
@@ -66,7 +74,9 @@ __all__ = [
     "BaseModelIdentity",
     "BaseModelState",
     "BaseModelStatus",
+    "Calibration",
     "Cancelled",
+    "Candidate",
     "Checkpointed",
     "Classification",
     "Classifications",

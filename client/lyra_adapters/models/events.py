@@ -20,11 +20,13 @@ class Queued(Model):
         position: Its place in the queue when it was accepted; 1 is next.
         merged_duplicates: Rows merged because the same pair came more than once with the same label.
         dropped_conflicts: Rows dropped in favour of a newer one with another label.
+        merged_near_duplicates: Recorded reviews merged because their pairs differ by a few characters.
     """
 
     position: int = 0
     merged_duplicates: int = 0
     dropped_conflicts: int = 0
+    merged_near_duplicates: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +35,14 @@ class Started(Model):
 
     Attributes:
         attempt: Which try this is, from 1.
-        training_samples: Rows trained on.
+        training_samples: Rows of the training part, inner rows included.
         validation_samples: Rows held out.
         total_steps: Optimizer steps planned; early stopping may end before.
         device: For example `cpu` or `cuda:0 (NVIDIA H100)`.
         dtype: Number format of the frozen body, for example `bfloat16`.
         trainable_parameters: Parameters of the adapter.
+        inner_samples: Of `training_samples`, those that choose the best step and the temperature.
+        replayed_general_rows: General rows that are trained on beside them, against forgetting.
     """
 
     attempt: int = 0
@@ -48,6 +52,8 @@ class Started(Model):
     device: str = ""
     dtype: str = ""
     trainable_parameters: int = 0
+    inner_samples: int = 0
+    replayed_general_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +69,9 @@ class Progress(Model):
         tokens_per_second: Training speed, without padding.
         fraction_done: Share of the planned steps that is done, 0 to 1.
         eta: Time left at this speed, evaluations included.
+        run: Which of the job's runs this is, from 1; steps count through all of them.
+        runs: Runs planned: one for each candidate and fold, and a last one over all rows after folds.
+        run_name: What this run is; empty: there is but one.
     """
 
     step: int = 0
@@ -73,6 +82,9 @@ class Progress(Model):
     tokens_per_second: float = 0.0
     fraction_done: float = 0.0
     eta: timedelta | None = None
+    run: int = 0
+    runs: int = 0
+    run_name: str = ""
 
 
 class EvaluationStage(Word):
@@ -87,14 +99,16 @@ class EvaluationStage(Word):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation(Model):
-    """The model was scored on the held-out rows.
+    """The model was scored: on the held-out rows, or while it trains on inner rows.
 
     Attributes:
         stage: When in the job.
         subject: What was scored: a version's full name, `base`, or empty for the adapter in training.
         metrics: The scores.
         step: Optimizer steps done.
-        best: Whether this is the lowest validation loss so far.
+        best: Whether this is the lowest loss so far in this run.
+        run: The run, as in Progress; 0: of none.
+        run_name: As in Progress.
     """
 
     stage: EvaluationStage = EvaluationStage.UNSPECIFIED
@@ -102,6 +116,8 @@ class Evaluation(Model):
     metrics: Metrics | None = None
     step: int = 0
     best: bool = False
+    run: int = 0
+    run_name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,6 +97,25 @@ class Comparison(Model):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration(Model):
+    """A version's temperature, and what it does on the held-out rows.
+
+    Attributes:
+        temperature: Probabilities are softmax(logits / temperature); 1: none was fitted.
+        rows: Rows it was fitted on: neither trained on nor held out for the gate.
+        cross_fitted: Whether each of those rows was predicted by a training that left it out, in folds.
+        uncalibrated: Scores on the held-out rows without it.
+        calibrated: Scores on the held-out rows with it.
+    """
+
+    temperature: float = 0.0
+    rows: int = 0
+    cross_fitted: bool = False
+    uncalibrated: Metrics | None = None
+    calibrated: Metrics | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LearntCorrections(Model):
     """What was learnt of corrections that were held out.
 

@@ -43,6 +43,19 @@ class LoraConfig(Model):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate(Model):
+    """One setting to try; what is None is as in TrainingConfig.
+
+    Attributes:
+        epochs: Passes over the training rows, 1 to 100.
+        learning_rate: Peak learning rate of AdamW, above 0, at most 0.1.
+    """
+
+    epochs: int | None = None
+    learning_rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingConfig(Model):
     """How to train.
 
@@ -53,12 +66,20 @@ class TrainingConfig(Model):
         max_length: Longest token sequence, prompt included, 32 to 8,192. Default 512.
         seed: Seed of everything random. Default 0.
         validation_fraction: Share of the rows held out, 0 to 0.9. Default 0.2.
-        patience: Evaluations without a lower loss before stopping early, 0 to 100; 0 never does. Default 3.
+        patience: Evaluations on inner rows without a lower loss before stopping early, 0 to 100; 0: never. Default 3.
         weight_decay: Weight decay of AdamW, 0 to 1. Default 0.01.
         warmup_ratio: Share of the steps over which the learning rate rises, 0 to 1. Default 0.1.
         max_grad_norm: Longest gradient norm, above 0. Default 1.0.
         label_smoothing: Probability spread over the wrong labels, 0 to 0.5. Default 0.
-        evaluations_per_epoch: Evaluations on the held-out rows per epoch, 1 to 100. Default 1.
+        evaluations_per_epoch: Evaluations on the inner rows per epoch, 1 to 100. Default 1.
+        inner_fraction: Share of the training rows kept from training to choose the best step and the temperature, 0 to
+            0.5. Default 0.15.
+        folds: Folds inside the training rows in the place of a fixed inner part, 1 to 10. Default: 3 where fewer than
+            100 rows are trained on, else 1.
+        candidates: Settings to try, at most 8; the best on the inner rows is published.
+        balance_labels: Whether each label counts alike in the loss. Default: where labels are far from balanced.
+        replay_general_rows: Whether some general rows are trained on too, against forgetting. Default: where recorded
+            feedback has no confirmations.
     """
 
     epochs: int | None = None
@@ -73,6 +94,11 @@ class TrainingConfig(Model):
     max_grad_norm: float | None = None
     label_smoothing: float | None = None
     evaluations_per_epoch: int | None = None
+    inner_fraction: float | None = None
+    folds: int | None = None
+    candidates: tuple[Candidate, ...] = ()
+    balance_labels: bool | None = None
+    replay_general_rows: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Generic, TypeVar
 
 from lyra_adapters.models.base import Model, Word
-from lyra_adapters.models.scores import Metrics, Verdict
+from lyra_adapters.models.scores import Calibration, Metrics, Verdict
 from lyra_adapters.models.training import LoraConfig
 
 T = TypeVar("T")
@@ -98,6 +98,7 @@ class AdapterVersion(Model):
         delete_actor: Who deleted them, as the caller said, or `retention`.
         delete_reason: Why.
         formats: The forms that lie ready on the server; others are made when they are asked for.
+        calibration: Its temperature.
     """
 
     adapter: str = ""
@@ -126,6 +127,7 @@ class AdapterVersion(Model):
     delete_actor: str = ""
     delete_reason: str = ""
     formats: tuple[AdapterFormat, ...] = ()
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -209,7 +209,7 @@ class LoraConfig(_message.Message):
     def __init__(self, rank: _Optional[int] = ..., alpha: _Optional[float] = ..., dropout: _Optional[float] = ..., target_modules: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class TrainingConfig(_message.Message):
-    __slots__ = ("epochs", "learning_rate", "batch_size", "max_length", "seed", "validation_fraction", "patience", "weight_decay", "warmup_ratio", "max_grad_norm", "label_smoothing", "evaluations_per_epoch")
+    __slots__ = ("epochs", "learning_rate", "batch_size", "max_length", "seed", "validation_fraction", "patience", "weight_decay", "warmup_ratio", "max_grad_norm", "label_smoothing", "evaluations_per_epoch", "inner_fraction", "folds", "candidates", "balance_labels", "replay_general_rows")
     EPOCHS_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -222,6 +222,11 @@ class TrainingConfig(_message.Message):
     MAX_GRAD_NORM_FIELD_NUMBER: _ClassVar[int]
     LABEL_SMOOTHING_FIELD_NUMBER: _ClassVar[int]
     EVALUATIONS_PER_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    INNER_FRACTION_FIELD_NUMBER: _ClassVar[int]
+    FOLDS_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    BALANCE_LABELS_FIELD_NUMBER: _ClassVar[int]
+    REPLAY_GENERAL_ROWS_FIELD_NUMBER: _ClassVar[int]
     epochs: int
     learning_rate: float
     batch_size: int
@@ -234,7 +239,20 @@ class TrainingConfig(_message.Message):
     max_grad_norm: float
     label_smoothing: float
     evaluations_per_epoch: int
-    def __init__(self, epochs: _Optional[int] = ..., learning_rate: _Optional[float] = ..., batch_size: _Optional[int] = ..., max_length: _Optional[int] = ..., seed: _Optional[int] = ..., validation_fraction: _Optional[float] = ..., patience: _Optional[int] = ..., weight_decay: _Optional[float] = ..., warmup_ratio: _Optional[float] = ..., max_grad_norm: _Optional[float] = ..., label_smoothing: _Optional[float] = ..., evaluations_per_epoch: _Optional[int] = ...) -> None: ...
+    inner_fraction: float
+    folds: int
+    candidates: _containers.RepeatedCompositeFieldContainer[Candidate]
+    balance_labels: bool
+    replay_general_rows: bool
+    def __init__(self, epochs: _Optional[int] = ..., learning_rate: _Optional[float] = ..., batch_size: _Optional[int] = ..., max_length: _Optional[int] = ..., seed: _Optional[int] = ..., validation_fraction: _Optional[float] = ..., patience: _Optional[int] = ..., weight_decay: _Optional[float] = ..., warmup_ratio: _Optional[float] = ..., max_grad_norm: _Optional[float] = ..., label_smoothing: _Optional[float] = ..., evaluations_per_epoch: _Optional[int] = ..., inner_fraction: _Optional[float] = ..., folds: _Optional[int] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., balance_labels: bool = ..., replay_general_rows: bool = ...) -> None: ...
+
+class Candidate(_message.Message):
+    __slots__ = ("epochs", "learning_rate")
+    EPOCHS_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    epochs: int
+    learning_rate: float
+    def __init__(self, epochs: _Optional[int] = ..., learning_rate: _Optional[float] = ...) -> None: ...
 
 class TriggerPolicy(_message.Message):
     __slots__ = ("min_samples", "min_error_rate", "force")
@@ -291,17 +309,19 @@ class TrainEvent(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., sequence: _Optional[int] = ..., time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., queued: _Optional[_Union[Queued, _Mapping]] = ..., started: _Optional[_Union[Started, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., checkpointed: _Optional[_Union[Checkpointed, _Mapping]] = ..., resumed: _Optional[_Union[Resumed, _Mapping]] = ..., warning: _Optional[_Union[Warning, _Mapping]] = ..., published: _Optional[_Union[Published, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., succeeded: _Optional[_Union[Succeeded, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., cancelled: _Optional[_Union[Cancelled, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...) -> None: ...
 
 class Queued(_message.Message):
-    __slots__ = ("position", "merged_duplicates", "dropped_conflicts")
+    __slots__ = ("position", "merged_duplicates", "dropped_conflicts", "merged_near_duplicates")
     POSITION_FIELD_NUMBER: _ClassVar[int]
     MERGED_DUPLICATES_FIELD_NUMBER: _ClassVar[int]
     DROPPED_CONFLICTS_FIELD_NUMBER: _ClassVar[int]
+    MERGED_NEAR_DUPLICATES_FIELD_NUMBER: _ClassVar[int]
     position: int
     merged_duplicates: int
     dropped_conflicts: int
-    def __init__(self, position: _Optional[int] = ..., merged_duplicates: _Optional[int] = ..., dropped_conflicts: _Optional[int] = ...) -> None: ...
+    merged_near_duplicates: int
+    def __init__(self, position: _Optional[int] = ..., merged_duplicates: _Optional[int] = ..., dropped_conflicts: _Optional[int] = ..., merged_near_duplicates: _Optional[int] = ...) -> None: ...
 
 class Started(_message.Message):
-    __slots__ = ("attempt", "training_samples", "validation_samples", "total_steps", "device", "dtype", "trainable_parameters")
+    __slots__ = ("attempt", "training_samples", "validation_samples", "total_steps", "device", "dtype", "trainable_parameters", "inner_samples", "replayed_general_rows")
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     TRAINING_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     VALIDATION_SAMPLES_FIELD_NUMBER: _ClassVar[int]
@@ -309,6 +329,8 @@ class Started(_message.Message):
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     TRAINABLE_PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    INNER_SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_GENERAL_ROWS_FIELD_NUMBER: _ClassVar[int]
     attempt: int
     training_samples: int
     validation_samples: int
@@ -316,10 +338,12 @@ class Started(_message.Message):
     device: str
     dtype: str
     trainable_parameters: int
-    def __init__(self, attempt: _Optional[int] = ..., training_samples: _Optional[int] = ..., validation_samples: _Optional[int] = ..., total_steps: _Optional[int] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., trainable_parameters: _Optional[int] = ...) -> None: ...
+    inner_samples: int
+    replayed_general_rows: int
+    def __init__(self, attempt: _Optional[int] = ..., training_samples: _Optional[int] = ..., validation_samples: _Optional[int] = ..., total_steps: _Optional[int] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., trainable_parameters: _Optional[int] = ..., inner_samples: _Optional[int] = ..., replayed_general_rows: _Optional[int] = ...) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("step", "total_steps", "epoch", "loss", "learning_rate", "tokens_per_second", "fraction_done", "eta")
+    __slots__ = ("step", "total_steps", "epoch", "loss", "learning_rate", "tokens_per_second", "fraction_done", "eta", "run", "runs", "run_name")
     STEP_FIELD_NUMBER: _ClassVar[int]
     TOTAL_STEPS_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -328,6 +352,9 @@ class Progress(_message.Message):
     TOKENS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     FRACTION_DONE_FIELD_NUMBER: _ClassVar[int]
     ETA_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    RUN_NAME_FIELD_NUMBER: _ClassVar[int]
     step: int
     total_steps: int
     epoch: float
@@ -336,21 +363,28 @@ class Progress(_message.Message):
     tokens_per_second: float
     fraction_done: float
     eta: _duration_pb2.Duration
-    def __init__(self, step: _Optional[int] = ..., total_steps: _Optional[int] = ..., epoch: _Optional[float] = ..., loss: _Optional[float] = ..., learning_rate: _Optional[float] = ..., tokens_per_second: _Optional[float] = ..., fraction_done: _Optional[float] = ..., eta: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    run: int
+    runs: int
+    run_name: str
+    def __init__(self, step: _Optional[int] = ..., total_steps: _Optional[int] = ..., epoch: _Optional[float] = ..., loss: _Optional[float] = ..., learning_rate: _Optional[float] = ..., tokens_per_second: _Optional[float] = ..., fraction_done: _Optional[float] = ..., eta: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., run: _Optional[int] = ..., runs: _Optional[int] = ..., run_name: _Optional[str] = ...) -> None: ...
 
 class Evaluation(_message.Message):
-    __slots__ = ("stage", "subject", "metrics", "step", "best")
+    __slots__ = ("stage", "subject", "metrics", "step", "best", "run", "run_name")
     STAGE_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     BEST_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    RUN_NAME_FIELD_NUMBER: _ClassVar[int]
     stage: EvaluationStage
     subject: str
     metrics: Metrics
     step: int
     best: bool
-    def __init__(self, stage: _Optional[_Union[EvaluationStage, str]] = ..., subject: _Optional[str] = ..., metrics: _Optional[_Union[Metrics, _Mapping]] = ..., step: _Optional[int] = ..., best: bool = ...) -> None: ...
+    run: int
+    run_name: str
+    def __init__(self, stage: _Optional[_Union[EvaluationStage, str]] = ..., subject: _Optional[str] = ..., metrics: _Optional[_Union[Metrics, _Mapping]] = ..., step: _Optional[int] = ..., best: bool = ..., run: _Optional[int] = ..., run_name: _Optional[str] = ...) -> None: ...
 
 class Checkpointed(_message.Message):
     __slots__ = ("step",)
@@ -512,6 +546,20 @@ class Interval(_message.Message):
     high: float
     def __init__(self, value: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
 
+class Calibration(_message.Message):
+    __slots__ = ("temperature", "rows", "cross_fitted", "uncalibrated", "calibrated")
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    CROSS_FITTED_FIELD_NUMBER: _ClassVar[int]
+    UNCALIBRATED_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATED_FIELD_NUMBER: _ClassVar[int]
+    temperature: float
+    rows: int
+    cross_fitted: bool
+    uncalibrated: Metrics
+    calibrated: Metrics
+    def __init__(self, temperature: _Optional[float] = ..., rows: _Optional[int] = ..., cross_fitted: bool = ..., uncalibrated: _Optional[_Union[Metrics, _Mapping]] = ..., calibrated: _Optional[_Union[Metrics, _Mapping]] = ...) -> None: ...
+
 class LearntCorrections(_message.Message):
     __slots__ = ("rows", "champion_right", "challenger_right", "by_chance", "p_value")
     ROWS_FIELD_NUMBER: _ClassVar[int]
@@ -527,7 +575,7 @@ class LearntCorrections(_message.Message):
     def __init__(self, rows: _Optional[int] = ..., champion_right: _Optional[int] = ..., challenger_right: _Optional[int] = ..., by_chance: _Optional[float] = ..., p_value: _Optional[float] = ...) -> None: ...
 
 class AdapterVersion(_message.Message):
-    __slots__ = ("adapter", "version", "name", "state", "base_model", "base_identity", "job_id", "task_id", "domain", "actor", "create_time", "continued_from", "metrics_before", "metrics_after", "verdict", "path", "sha256", "size_bytes", "files", "lora", "training_samples", "validation_samples", "delete_time", "delete_actor", "delete_reason", "formats")
+    __slots__ = ("adapter", "version", "name", "state", "base_model", "base_identity", "job_id", "task_id", "domain", "actor", "create_time", "continued_from", "metrics_before", "metrics_after", "verdict", "path", "sha256", "size_bytes", "files", "lora", "training_samples", "validation_samples", "delete_time", "delete_actor", "delete_reason", "formats", "calibration")
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -554,6 +602,7 @@ class AdapterVersion(_message.Message):
     DELETE_ACTOR_FIELD_NUMBER: _ClassVar[int]
     DELETE_REASON_FIELD_NUMBER: _ClassVar[int]
     FORMATS_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_FIELD_NUMBER: _ClassVar[int]
     adapter: str
     version: str
     name: str
@@ -580,7 +629,8 @@ class AdapterVersion(_message.Message):
     delete_actor: str
     delete_reason: str
     formats: _containers.RepeatedScalarFieldContainer[AdapterFormat]
-    def __init__(self, adapter: _Optional[str] = ..., version: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[VersionState, str]] = ..., base_model: _Optional[str] = ..., base_identity: _Optional[_Union[BaseModelIdentity, _Mapping]] = ..., job_id: _Optional[str] = ..., task_id: _Optional[str] = ..., domain: _Optional[str] = ..., actor: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., continued_from: _Optional[str] = ..., metrics_before: _Optional[_Union[Metrics, _Mapping]] = ..., metrics_after: _Optional[_Union[Metrics, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., path: _Optional[str] = ..., sha256: _Optional[str] = ..., size_bytes: _Optional[int] = ..., files: _Optional[_Iterable[_Union[FileInfo, _Mapping]]] = ..., lora: _Optional[_Union[LoraConfig, _Mapping]] = ..., training_samples: _Optional[int] = ..., validation_samples: _Optional[int] = ..., delete_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., delete_actor: _Optional[str] = ..., delete_reason: _Optional[str] = ..., formats: _Optional[_Iterable[_Union[AdapterFormat, str]]] = ...) -> None: ...
+    calibration: Calibration
+    def __init__(self, adapter: _Optional[str] = ..., version: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[VersionState, str]] = ..., base_model: _Optional[str] = ..., base_identity: _Optional[_Union[BaseModelIdentity, _Mapping]] = ..., job_id: _Optional[str] = ..., task_id: _Optional[str] = ..., domain: _Optional[str] = ..., actor: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., continued_from: _Optional[str] = ..., metrics_before: _Optional[_Union[Metrics, _Mapping]] = ..., metrics_after: _Optional[_Union[Metrics, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., path: _Optional[str] = ..., sha256: _Optional[str] = ..., size_bytes: _Optional[int] = ..., files: _Optional[_Iterable[_Union[FileInfo, _Mapping]]] = ..., lora: _Optional[_Union[LoraConfig, _Mapping]] = ..., training_samples: _Optional[int] = ..., validation_samples: _Optional[int] = ..., delete_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., delete_actor: _Optional[str] = ..., delete_reason: _Optional[str] = ..., formats: _Optional[_Iterable[_Union[AdapterFormat, str]]] = ..., calibration: _Optional[_Union[Calibration, _Mapping]] = ...) -> None: ...
 
 class FileInfo(_message.Message):
     __slots__ = ("path", "size_bytes", "sha256")

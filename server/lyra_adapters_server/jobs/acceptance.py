@@ -12,9 +12,11 @@ from sqlalchemy import Connection
 from lyra_adapters_server.errors import Kind, Refusal, Violation, invalid
 from lyra_adapters_server.feedback.due import Trigger, check_any, check_due
 from lyra_adapters_server.feedback.merge import Merged, merge
+from lyra_adapters_server.feedback.near import merge_near_duplicates
 from lyra_adapters_server.feedback.selection import MAX_SAMPLE_BYTES, MAX_SAMPLES, FeedbackSource, select_feedback
 from lyra_adapters_server.feedback.split import clusters, split
 from lyra_adapters_server.jobs.limits import QueueLimits, check_queue
+from lyra_adapters_server.jobs.settling import settle_training
 from lyra_adapters_server.registry.names import parse_full_name
 from lyra_adapters_server.registry.pointer import whole_version
 from lyra_adapters_server.storage import jobs as store
@@ -86,6 +88,7 @@ def _store(connection: Connection, new: NewJob, sent: Merged | None, limits: Que
             return same_request(earlier, new.request_digest), False
     # Only now: a retry gets the job of the first call, however full the queue is and whatever was recorded since.
     check_queue(connection, new.principal, limits)
+    recorded = sent is None
     merged, left_out = (sent, 0) if sent else _recorded(connection, new)
     new_domain = bool(new.domain) and new.domain not in store.known_domains(connection, new.adapter)
     check_due(merged.samples, new.trigger, new_domain=new_domain)
@@ -93,13 +96,18 @@ def _store(connection: Connection, new: NewJob, sent: Merged | None, limits: Que
     versions.ensure_adapter(connection, new.adapter)
     keys = [key for cluster in clusters(merged.samples) for key in cluster.keys]
     known = versions.known_sides(connection, new.adapter, keys)
-    divided = split(merged.samples, new.training.validation_fraction, new.adapter, known)
+    samples, near = merged.samples, 0
+    if recorded:
+        # After it was decided whether training is due: Status counts them, too.
+        few = merge_near_duplicates(samples)
+        samples, near = few.samples, few.merged
+    divided = split(samples, new.training.validation_fraction, new.adapter, known)
     if not divided.training:
         raise invalid(
             [
                 Violation(
                     "feedback" if isinstance(new.samples, FeedbackSource) else "samples",
-                    f"every one of the {len(merged.samples)} rows belongs to a document held out under "
+                    f"every one of the {len(samples)} rows belongs to a document held out under "
                     f"{new.adapter} before, so there is nothing to train on; send rows of other documents",
                 )
             ],
@@ -121,8 +129,8 @@ def _store(connection: Connection, new: NewJob, sent: Merged | None, limits: Que
             "activation": new.activation,
             "continue_from": new.continue_from,
             "lora": new.lora.model_dump(mode="json"),
-            "training": new.training.model_dump(mode="json"),
-            "samples": len(merged.samples),
+            "training": settle_training(new.training, divided.training, recorded=recorded).model_dump(mode="json"),
+            "samples": len(samples),
             "create_time": now_us(),
         },
         [sample.model_dump(mode="json") for sample in divided.training],
@@ -141,6 +149,7 @@ def _store(connection: Connection, new: NewJob, sent: Merged | None, limits: Que
         "position": store.queue_position(connection, job.number),
         "merged_duplicates": merged.merged_duplicates,
         "dropped_conflicts": merged.dropped_conflicts,
+        "merged_near_duplicates": near,
     }
     events: list[tuple[str, dict[str, Any]]] = [("queued", queued)]
     if left_out:

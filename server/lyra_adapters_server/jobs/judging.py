@@ -63,7 +63,8 @@ class Judging:
         )
         first, rest = scored.probabilities[: len(held_out)], scored.probabilities[len(held_out) :]
         labels = [LABELS.index(sample.correct_label) for sample in held_out]
-        return RowScores(held_out=first, general=rest, metrics=compute_metrics(first, labels))
+        temperature = scored.metrics.temperature if scored.metrics else 1.0
+        return RowScores(held_out=first, general=rest, metrics=compute_metrics(first, labels, temperature))
 
     def judge(self, spec: TrainSpec, prepared: Prepared, trained_on: set[str]) -> Verdict:
         """Judges on the rows whose content (feedback/merge.py) neither has trained on."""

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import importlib.metadata
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +15,10 @@ from lyra_adapters_server.feedback.uses import uses_of
 from lyra_adapters_server.jobs.champion import Champion, find_champion
 from lyra_adapters_server.jobs.judging import Judging, Verdict, contents_seen, row_record, verdict_payload
 from lyra_adapters_server.jobs.prepared import HalfPublished, Prepared
+from lyra_adapters_server.jobs.training_record import data_care, training_record
 from lyra_adapters_server.registry import pointer as pointers
 from lyra_adapters_server.registry.card import CardFacts
-from lyra_adapters_server.registry.describe import metrics_payload
+from lyra_adapters_server.registry.describe import calibration_payload, metrics_payload
 from lyra_adapters_server.registry.gate import Judgement
 from lyra_adapters_server.registry.layout import Layout
 from lyra_adapters_server.registry.links import follow_row
@@ -124,9 +122,9 @@ class Publisher:
             # On a thread: thousands of resamples, and a digest of every row.
             verdict = await asyncio.to_thread(self._judging.judge, spec, prepared, trained_on)
             if files is None:
-                files = await asyncio.to_thread(
-                    self._write_files, job, spec, prepared, verdict, full_name(job.adapter, number), source
-                )
+                care = await self._database.read(lambda connection: data_care(connection, job.job_id))
+                name = full_name(job.adapter, number)
+                files = await asyncio.to_thread(self._write_files, job, spec, prepared, verdict, name, source, care)
                 await self._database.write(
                     partial(self._prepare, job=job, prepared=prepared, files=files), "publish.prepare"
                 )
@@ -177,6 +175,7 @@ class Publisher:
         verdict: Verdict,
         name: str,
         source: Path,
+        care: dict[str, Any],
     ) -> PublishedFiles:
         judgement = verdict.judgement
         before, after = prepared.champion_scores.metrics, prepared.scores.metrics
@@ -195,6 +194,7 @@ class Publisher:
             lora=LoraConfig.model_validate(job.lora),
             before=before,
             after=after,
+            calibration=prepared.trained.calibration,
         )
         metrics = {
             "champion": prepared.champion.name,
@@ -202,9 +202,11 @@ class Publisher:
             "after": metrics_payload(after),
             "outcome": judgement.outcome,
             "explanation": judgement.explanation,
+            "temperature": prepared.trained.calibration.temperature,
+            "calibration": calibration_payload(prepared.trained.calibration),
             **verdict_payload(verdict),
         }
-        training = _training_record(job, spec, prepared.trained, prepared.base)
+        training = training_record(job, spec, prepared.trained, prepared.base, care)
         with storage_trouble(), failpoints.step("publish.write"):
             return write_files(source, _stage(spec), card=card, metrics=metrics, training=training)
 
@@ -266,6 +268,7 @@ class Publisher:
                 "metrics_before": before,
                 "metrics_after": after,
                 "verdict": said,
+                "calibration": calibration_payload(prepared.trained.calibration),
                 "training_samples": len(spec.training_samples),
                 "validation_samples": len(spec.validation_samples),
                 "files": files.files,
@@ -298,34 +301,3 @@ def _held(connection: Connection, job: JobRecord, judgement: Judgement) -> str:
         return ""
     to = full_name(job.adapter, rollback.active)
     return f"{rollback.actor or 'Somebody'} rolled back to {to} by hand while the job ran; call Activate if you agree."
-
-
-def _training_record(job: JobRecord, spec: TrainSpec, trained: Trained, base: BaseCard) -> dict[str, Any]:
-    """What the version was trained on and how: ids and digests, no texts."""
-    rows = [*spec.training_samples, *spec.validation_samples]
-    content = "\n".join(json.dumps(row.model_dump(mode="json"), sort_keys=True) for row in rows)
-    return {
-        "job_id": job.job_id,
-        "attempts": job.attempt,
-        "task_id": job.task_id,
-        "domain": job.domain,
-        "base": base.identity.model_dump(mode="json"),
-        "prompt": base.prompt_name,
-        "continued_from": job.continue_from,
-        "lora": job.lora,
-        "training": job.training,
-        "data": {
-            "sha256": hashlib.sha256(content.encode()).hexdigest(),
-            "training_ids": [row.id for row in spec.training_samples],
-            "held_out_ids": [row.id for row in spec.validation_samples],
-            "truncated_samples": trained.truncated_samples,
-        },
-        "result": {
-            "steps": trained.steps,
-            "best_step": trained.best_step,
-            "stopped_early": trained.stopped_early,
-            "training_seconds": round(trained.training_seconds, 3),
-        },
-        "plan": trained.plan.model_dump(mode="json"),
-        "server_version": importlib.metadata.version("lyra-adapters"),
-    }

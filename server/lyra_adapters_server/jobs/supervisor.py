@@ -13,6 +13,8 @@ from sqlalchemy import Connection
 
 from lyra_adapters_server.executors.base import Executor, Suspended, WorkerDied, WorkFailed
 from lyra_adapters_server.feedback.general import GeneralRows
+from lyra_adapters_server.feedback.inner import inner_folds
+from lyra_adapters_server.feedback.replay import replay_rows
 from lyra_adapters_server.jobs.champion import find_champion, version_ref
 from lyra_adapters_server.jobs.formats import FormatMaker
 from lyra_adapters_server.jobs.judging import Judging
@@ -96,6 +98,7 @@ class Supervisor:
         self._executor = executor
         self._layout = layout
         self._rules = rules
+        self._general = general
         self._publisher = Publisher(database, layout, executor, Judging(executor, general))
         # The name under which it holds leases.
         self._owner = owner
@@ -250,13 +253,20 @@ class Supervisor:
                 store.job_samples(connection, job.job_id),
             )
         )
+        rows = [Sample.model_validate(row) for row in training]
+        config = TrainingConfig.model_validate(job.training)
+        # On a thread: documents of thousands of rows are found by their texts.
+        inner = await asyncio.to_thread(inner_folds, rows, config) if held_out or (config.folds or 1) > 1 else ()
+        general = self._general[job.base_model]
         return TrainSpec(
             job_id=job.job_id,
             base_alias=job.base_model,
-            training_samples=tuple(Sample.model_validate(row) for row in training),
+            training_samples=tuple(rows),
             validation_samples=tuple(Sample.model_validate(row) for row in held_out),
             lora=LoraConfig.model_validate(job.lora),
-            training=TrainingConfig.model_validate(job.training),
+            training=config,
+            inner=inner,
+            replay_samples=replay_rows(rows, general) if config.replay_general_rows else (),
             champion=champion.ref,
             continue_from=parent,
             output_dir=str(work),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from lyra_adapters_server.trainer.events import Calibration
 from lyra_adapters_server.types import BaseIdentity, LoraConfig, Metrics
 
 
@@ -26,6 +27,7 @@ class CardFacts:
     lora: LoraConfig
     before: Metrics | None
     after: Metrics | None
+    calibration: Calibration = field(default_factory=Calibration)
 
 
 def model_card(facts: CardFacts) -> str:
@@ -62,12 +64,28 @@ def model_card(facts: CardFacts) -> str:
                     ("macro-F1", "macro_f1"),
                     ("Brier score (lower is better)", "brier"),
                     ("negative log-likelihood", "loss"),
+                    ("calibration error", "calibration_error"),
                 )
             ),
             "",
         ]
+    lines += _calibration(facts.calibration)
     snippet = ENCODER_SNIPPET if facts.encoder else CAUSAL_SNIPPET
     return "\n".join([*lines, "## Use", "", "```python", snippet.strip(), "```", ""])
+
+
+def _calibration(found: Calibration) -> list[str]:
+    if found.rows == 0:
+        return ["No temperature was fitted: its probabilities are as the model gives them.", ""]
+    how = "each predicted by a training that left it out" if found.cross_fitted else "kept from training"
+    told = f"Its logits are divided by {found.temperature:g} (temperature, fitted on {found.rows} rows, {how})."
+    if found.uncalibrated and found.calibrated:
+        told += (
+            f" On the held-out rows that takes the calibration error from {found.uncalibrated.calibration_error:.3f} "
+            f"to {found.calibrated.calibration_error:.3f} and the negative log-likelihood from "
+            f"{found.uncalibrated.loss:.3f} to {found.calibrated.loss:.3f}."
+        )
+    return [told, ""]
 
 
 CAUSAL_SNIPPET = """
@@ -91,7 +109,8 @@ inputs = tokenizer(text, return_tensors="pt", add_special_tokens=prompt["add_spe
 with torch.inference_mode():
     logits = model(**inputs).logits[0, -1]
 labels = list(prompt["label_token_ids"])
-probabilities = torch.softmax(logits[[prompt["label_token_ids"][label] for label in labels]].float(), 0)
+chosen = logits[[prompt["label_token_ids"][label] for label in labels]].float()
+probabilities = torch.softmax(chosen / prompt["temperature"], 0)
 print({label: round(float(p), 3) for label, p in zip(labels, probabilities)})
 """
 
@@ -121,6 +140,7 @@ inputs = tokenizer(
 with torch.inference_mode():
     logits = model(**inputs).logits[0]
 labels = list(prompt["label_indices"])
-probabilities = torch.softmax(logits[[prompt["label_indices"][label] for label in labels]], 0)
+chosen = logits[[prompt["label_indices"][label] for label in labels]]
+probabilities = torch.softmax(chosen / prompt["temperature"], 0)
 print({label: round(float(p), 3) for label, p in zip(labels, probabilities)})
 """

@@ -8,6 +8,7 @@ from typing import Any
 from lyra_adapters_server.registry.layout import Layout
 from lyra_adapters_server.registry.names import full_name
 from lyra_adapters_server.storage.versions import VersionRecord
+from lyra_adapters_server.trainer.events import Calibration
 from lyra_adapters_server.types import LABELS, Metrics
 
 
@@ -23,6 +24,13 @@ def metrics_payload(metrics: Metrics | None) -> dict[str, Any] | None:
     names = [label.lower() for label in LABELS]
     confusion = {name: dict(zip(names, row, strict=True)) for name, row in zip(names, metrics.confusion, strict=True)}
     return {**metrics.model_dump(exclude={"confusion"}), "confusion": confusion}
+
+
+def calibration_payload(found: Calibration) -> dict[str, Any]:
+    """A temperature as protos: Calibration."""
+    scores = {"uncalibrated": metrics_payload(found.uncalibrated), "calibrated": metrics_payload(found.calibrated)}
+    said = found.model_dump(mode="json", exclude=set(scores))
+    return {**said, **{name: value for name, value in scores.items() if value is not None}}
 
 
 def version_payload(layout: Layout, record: VersionRecord) -> dict[str, Any]:
@@ -53,6 +61,8 @@ def version_payload(layout: Layout, record: VersionRecord) -> dict[str, Any]:
     if record.delete_time is not None:
         payload["delete_time"] = timestamp(record.delete_time)
         payload |= {"delete_actor": record.delete_actor, "delete_reason": record.delete_reason, "path": ""}
+    if record.calibration is not None:
+        payload["calibration"] = record.calibration
     for field in ("metrics_before", "metrics_after"):
         if (metrics := getattr(record, field)) is not None:
             payload[field] = metrics

@@ -23,7 +23,7 @@ from lyra_adapters_server.types import LABELS, Sample
 SIGNIFICANCE = 0.05
 # The same for whether the challenger knows anything of the rows. Stricter, since a challenger that learnt nothing must
 # not come in force, even where the champion is so weak that it costs little.
-KNOWS_SIGNIFICANCE = 0.01
+KNOWS_SIGNIFICANCE = 0.005
 # What a challenger may cost and still count as not worse. The Brier score decides, since it uses the probabilities and
 # so needs far fewer rows than accuracy does: with CONFIDENCE it must not rise by more than this.
 BRIER_MARGIN = 0.03

@@ -14,7 +14,7 @@ from lyra_adapters_server.jobs.acceptance import NewJob
 from lyra_adapters_server.service.feedback_filters import read_filter
 from lyra_adapters_server.service.fields import Findings
 from lyra_adapters_server.service.samples import SampleReader
-from lyra_adapters_server.types import BaseCard, LoraConfig, Sample, TrainingConfig
+from lyra_adapters_server.types import BaseCard, Candidate, LoraConfig, Sample, TrainingConfig
 
 DEFAULT_ADAPTER = "user_feedback"
 MAX_NAME = 200
@@ -42,7 +42,12 @@ TRAINING_BOUNDS: dict[str, tuple[float, float, bool]] = {
     "max_grad_norm": (0, 1e6, True),
     "label_smoothing": (0, 0.5, False),
     "evaluations_per_epoch": (1, 100, False),
+    "inner_fraction": (0, 0.5, False),
+    "folds": (1, 10, False),
 }
+CANDIDATE_FIELDS = ("epochs", "learning_rate")
+MAX_CANDIDATES = 8
+SWITCHES = ("balance_labels", "replay_general_rows")
 
 
 def check_request_id(request: pb.TrainRequest) -> None:
@@ -148,7 +153,31 @@ def _training(message: pb.TrainingConfig, card: BaseCard, findings: Findings) ->
         top = min(high, card.max_length) if field == "max_length" else high
         if field in given:
             findings.number(f"training.{field}", given[field], low, top, above=above)
-    return training.model_copy(update={"max_length": min(training.max_length, card.max_length)})
+    candidates = _candidates(message, findings)
+    switches = {name: getattr(message, name) for name in SWITCHES if message.HasField(name)}
+    max_length = min(training.max_length, card.max_length)
+    return training.model_copy(update={"max_length": max_length, "candidates": candidates, **switches})
+
+
+def _candidates(message: pb.TrainingConfig, findings: Findings) -> tuple[Candidate, ...]:
+    if len(message.candidates) > MAX_CANDIDATES:
+        findings.add(
+            "training.candidates", f"has {len(message.candidates)} entries; at most {MAX_CANDIDATES} are tried"
+        )
+        return ()
+    found: list[Candidate] = []
+    for index, one in enumerate(message.candidates):
+        path, given = f"training.candidates[{index}]", _given(one, CANDIDATE_FIELDS)
+        if not given:
+            findings.add(path, "is empty; give epochs, learning_rate or both")
+        for field, value in given.items():
+            low, high, above = TRAINING_BOUNDS[field]
+            findings.number(f"{path}.{field}", value, low, high, above=above)
+        candidate = Candidate(**given)
+        if candidate in found:
+            findings.add(path, f"is the same as training.candidates[{found.index(candidate)}]")
+        found.append(candidate)
+    return tuple(found)
 
 
 def _trigger(message: pb.TriggerPolicy, findings: Findings) -> Trigger:

@@ -122,6 +122,7 @@ versions = Table(
     Column("metrics_before", JSON),
     Column("metrics_after", JSON),
     Column("verdict", JSON, nullable=False),
+    Column("calibration", JSON(none_as_null=True)),
     Column("training_samples", Integer, nullable=False),
     Column("validation_samples", Integer, nullable=False),
     Column("files", JSON, nullable=False),

@@ -52,6 +52,7 @@ class VersionRecord:
     metrics_before: dict[str, Any] | None
     metrics_after: dict[str, Any] | None
     verdict: dict[str, Any]
+    calibration: dict[str, Any] | None
     training_samples: int
     validation_samples: int
     files: list[dict[str, Any]]

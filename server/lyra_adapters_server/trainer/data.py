@@ -40,6 +40,8 @@ class Row:
     label: int
     truncated: bool
     types: tuple[int, ...] = ()
+    # Of the row's loss.
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Batch:
         labels: (rows), int64, indices into LABELS.
         token_count: Tokens without padding.
         types: (rows, positions), int64, or None where the rows have none.
+        weights: (rows), float32, or None where every row weighs 1.
     """
 
     tokens: torch.Tensor
@@ -59,6 +62,7 @@ class Batch:
     labels: torch.Tensor
     token_count: int
     types: torch.Tensor | None = None
+    weights: torch.Tensor | None = None
 
     @property
     def mask(self) -> torch.Tensor:
@@ -92,6 +96,7 @@ def make_batch(rows: Sequence[Row], padding: int, device: torch.device) -> Batch
         torch.tensor([row.label for row in rows]).to(device),
         sum(lengths),
         types,
+        torch.tensor([row.weight for row in rows]).to(device) if any(row.weight != 1.0 for row in rows) else None,
     )
 
 

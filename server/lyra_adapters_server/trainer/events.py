@@ -47,6 +47,8 @@ class TrainingStarted(Value):
     device: str
     dtype: str
     trainable_parameters: int
+    inner_samples: int = 0
+    replayed_general_rows: int = 0
     plan: Plan
     # The step of the checkpoint that it goes on from; 0: the beginning.
     step: int = 0
@@ -64,6 +66,9 @@ class TrainingProgress(Value):
     tokens_per_second: float
     fraction_done: float
     eta_s: float
+    run: int = 1
+    runs: int = 1
+    run_name: str = ""
 
 
 class Evaluated(Value):
@@ -75,6 +80,8 @@ class Evaluated(Value):
     metrics: Metrics
     step: int
     best: bool = False
+    run: int = 0
+    run_name: str = ""
 
 
 class Checkpointed(Value):
@@ -97,6 +104,31 @@ class TrainerWarning(Value):
     plan: Plan | None = None
 
 
+class Calibration(Value):
+    """A version's temperature, and its scores on the held-out rows without and with it (protos: Calibration)."""
+
+    temperature: float = 1.0
+    rows: int = 0
+    cross_fitted: bool = False
+    uncalibrated: Metrics | None = None
+    calibrated: Metrics | None = None
+
+
+class RunSummary(Value):
+    """What became of one of a job's runs."""
+
+    name: str
+    epochs: int
+    learning_rate: float
+    rows: int
+    inner_rows: int
+    # On the inner rows at the best step; None where there are none.
+    inner_loss: float | None
+    # The best step's share of the planned ones.
+    best_share: float
+    chosen: bool
+
+
 class Trained(Value):
     """The adapter's files are in the output directory, with the best step's weights."""
 
@@ -110,6 +142,8 @@ class Trained(Value):
     truncated_samples: int
     training_seconds: float
     plan: Plan
+    calibration: Calibration = Calibration()
+    runs: tuple[RunSummary, ...] = ()
 
 
 class Scored(Value):

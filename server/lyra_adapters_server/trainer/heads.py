@@ -67,9 +67,16 @@ class ClassifierHead:
         return found[:, self._indices]
 
 
-def summed_loss(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
-    """Cross entropy in nats, summed over the rows, so that micro-batches of unequal size add up."""
-    return F.cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing)
+def summed_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    label_smoothing: float = 0.0,
+    weights: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Cross entropy in nats, summed over the rows (weighted), so that micro-batches of unequal size add up."""
+    if weights is None:
+        return F.cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing)
+    return (F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing) * weights).sum()
 
 
 def probabilities(logits: torch.Tensor) -> list[tuple[float, float, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -10,12 +11,15 @@ from pathlib import Path
 import torch
 
 from lyra_adapters_server import failpoints
+from lyra_adapters_server.trainer.balance import weighted
 from lyra_adapters_server.trainer.base import Base
 from lyra_adapters_server.trainer.bases import Bases
+from lyra_adapters_server.trainer.calibration import at_temperature
 from lyra_adapters_server.trainer.checkpoint import Checkpoint, Checkpoints, Unusable, fingerprint
 from lyra_adapters_server.trainer.data import Row, encode_rows, make_batch, split_by_length, training_order
 from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.trainer.events import (
+    Calibration,
     Checkpointed,
     Evaluated,
     Trained,
@@ -30,11 +34,12 @@ from lyra_adapters_server.trainer.memory import give_back
 from lyra_adapters_server.trainer.metrics import compute_metrics
 from lyra_adapters_server.trainer.plan import settle, with_threads
 from lyra_adapters_server.trainer.progress import ProgressMeter
-from lyra_adapters_server.trainer.score import Subject, is_headless, open_subject, score_rows, write_prompt
-from lyra_adapters_server.trainer.spec import TrainSpec, class_prior
+from lyra_adapters_server.trainer.schedule import Schedule
+from lyra_adapters_server.trainer.score import Subject, score_champion, score_rows, write_prompt
+from lyra_adapters_server.trainer.spec import TrainSpec
 from lyra_adapters_server.trainer.state import TrainState, learning_rate_at
 from lyra_adapters_server.trainer.suspend import Suspend
-from lyra_adapters_server.types import LABELS, LoraConfig, Metrics
+from lyra_adapters_server.types import LoraConfig, Metrics
 
 Events = Generator[TrainerEvent | None, None, None]
 
@@ -78,33 +83,11 @@ def train(spec: TrainSpec, bases: Bases) -> Iterator[TrainerEvent | None]:
         # What is in force stands on another base. First, so that never two bases are needed at a time.
         yield from bases.prepare(spec.champion.base_alias)
         with bases.use(spec.champion.base_alias) as base:
-            before = yield from _score_champion(spec, base)
+            before = yield from score_champion(spec, base)
     yield from bases.prepare(spec.base_alias)
     with bases.use(spec.base_alias) as base:
         run = _Run(spec, base, before)
         yield from with_threads(run.plan.threads, run.events())
-
-
-def _score_champion(
-    spec: TrainSpec, base: Base, encoded: Sequence[Row] | None = None, budget: TokenBudget | None = None
-) -> Generator[TrainerEvent | None, None, Metrics]:
-    """Scores what is in force on the held-out rows.
-
-    Args:
-        spec: Of the training.
-        base: The champion's.
-        encoded: The rows under the base's own prompt, if they are at hand.
-        budget: Of the micro-batches.
-    """
-    samples = spec.validation_samples
-    if is_headless(base, spec.champion):
-        labels = [LABELS.index(sample.correct_label) for sample in samples]
-        return compute_metrics([class_prior(spec.training_samples)] * len(labels), labels)
-    subject = open_subject(base, spec.champion)
-    if encoded is None or subject.encoder is not base.encoder:
-        encoded = encode_rows(samples, subject.encoder, min(spec.training.max_length, base.card.max_length))
-    found = yield from score_rows(base, subject, encoded, budget)
-    return compute_metrics(found, [row.label for row in encoded])
 
 
 class _Run:
@@ -117,22 +100,14 @@ class _Run:
     def __init__(self, spec: TrainSpec, base: Base, before: Metrics | None) -> None:
         self._spec, self._base, self._training, self._before = spec, base, spec.training, before
         self._max_length = min(spec.training.max_length, base.card.max_length)
-        self._rows = encode_rows(spec.training_samples, base.encoder, self._max_length)
+        everything = (*spec.training_samples, *spec.replay_samples)
+        self._all = weighted(encode_rows(everything, base.encoder, self._max_length), spec.training.balance_labels)
         self._held_out = encode_rows(spec.validation_samples, base.encoder, self._max_length)
+        self._schedule = Schedule(spec, len(self._all))
         self.plan, self._differences = settle(spec.plan, base)
         self._budget = TokenBudget(self.plan.train_token_budget)
         self._score_budget = TokenBudget(self.plan.score_token_budget)
-        self._adapter = base.new_adapter(spec.lora, target_modules(base, spec.lora), self._training.seed)
-        self._subject = Subject(self._adapter, base.encoder, base.head(base.encoder, self._adapter))
-        self._dropout = Dropout(spec.lora.dropout, self._training.seed)
-        self._state = TrainState(self._adapter, self._training)
-        self._order = training_order(
-            [len(row.tokens) for row in self._rows],
-            self._training.epochs,
-            self._training.batch_size,
-            self._training.seed,
-        )
-        self._progress = ProgressMeter(spec, len(self._rows), len(self._order))
+        self._open(0)
         # Whether the caller has been told how what is in force scores.
         self._knows_before = False
         self._clock = time.monotonic()
@@ -144,17 +119,46 @@ class _Run:
         self._resumed = found is not None
         if found is not None:
             self._restore(found)
-        elif spec.continue_from is not None and spec.continue_from.directory:
+
+    def _open(self, index: int, seconds: float = 0.0) -> None:
+        """Makes everything ready for a run: a new adapter, its optimizer, and the order of its rows."""
+        spec, base = self._spec, self._base
+        self._run = self._schedule.open(index)
+        self._training = self._run.training
+        self._rows = [self._all[row] for row in self._run.rows]
+        # Without a gate there are no inner rows; then the held-out ones choose the best step.
+        self._inner = self._held_out if spec.inner is None else [self._all[row] for row in self._run.inner]
+        self._adapter = base.new_adapter(spec.lora, target_modules(base, spec.lora), self._training.seed)
+        if spec.continue_from is not None and spec.continue_from.directory:
             self._adapter.continue_from(Path(spec.continue_from.directory))
+        self._subject = Subject(self._adapter, base.encoder, base.head(base.encoder, self._adapter))
+        self._dropout = Dropout(spec.lora.dropout, self._training.seed)
+        self._state = TrainState(self._adapter, self._training)
+        self._state.seconds = seconds
+        self._order = training_order(
+            [len(row.tokens) for row in self._rows],
+            self._training.epochs,
+            self._training.batch_size,
+            self._training.seed,
+        )
+        self._last_step = self._schedule.last_step(len(self._order))
+        self._progress = ProgressMeter(
+            spec.progress_interval_s,
+            self._run,
+            len(self._schedule.runs),
+            self._schedule.steps_before,
+            self._schedule.total_steps,
+        )
 
     def _open_checkpoints(self) -> Checkpoints | None:
         spec = self._spec
         if spec.checkpoints is None:
             return None
         parent = spec.continue_from.name if spec.continue_from else ""
-        settings = (spec.job_id, spec.lora.model_dump_json(), spec.training.model_dump_json(), parent)
+        inner = json.dumps(spec.inner)
+        settings = (spec.job_id, spec.lora.model_dump_json(), spec.training.model_dump_json(), parent, inner)
         identity = self._base.card.identity.model_dump_json()
-        same = fingerprint((*settings, identity), (*self._rows, *self._held_out))
+        same = fingerprint((*settings, identity), (*self._all, *self._held_out))
         return Checkpoints(spec.checkpoints, same)
 
     def events(self) -> Events:
@@ -162,6 +166,12 @@ class _Run:
         try:
             yield from self._begin()
             stopped_early = yield from self._train()
+            yield from self._close()
+            while self._schedule.more:
+                self._open(self._schedule.index + 1, self._state.seconds)
+                yield from self._checkpoint()
+                stopped_early = yield from self._train()
+                yield from self._close()
             yield from self._finish(stopped_early)
         except Suspend:
             yield from self._checkpoint()
@@ -169,32 +179,39 @@ class _Run:
     def _begin(self) -> Events:
         spec = self._spec
         yield TrainingStarted(
-            training_samples=len(self._rows),
+            training_samples=len(spec.training_samples),
             validation_samples=len(self._held_out),
-            total_steps=len(self._order),
+            inner_samples=len({row for fold in spec.inner or () for row in fold}),
+            replayed_general_rows=len(spec.replay_samples),
+            total_steps=self._schedule.total_steps,
             device=self._base.card.device,
             dtype=self._base.card.dtype,
             trainable_parameters=sum(parameter.numel() for parameter in self._adapter.parameters.values()),
             plan=self.plan,
-            step=self._state.step,
+            step=self._step_of_job,
         )
         yield from self._say_what_differs()
         if self._truncated and not self._resumed:
             yield TrainerWarning(
                 reason="SAMPLES_TRUNCATED",
-                message=f"{self._truncated} samples are longer than {self._max_length} tokens; their premises were cut",
+                message=f"{self._truncated} samples are longer than {self._max_length} tokens; of their premises stays "
+                "what the hypotheses speak of",
             )
         if self._held_out and not self._knows_before:
             if self._before is None:
-                self._before = yield from _score_champion(spec, self._base, self._held_out, self._score_budget)
+                self._before = yield from score_champion(spec, self._base, self._held_out, self._score_budget)
                 yield from self._say_if_reduced()
             self._knows_before = True
             yield Evaluated(stage="BEFORE", subject=spec.champion.name, metrics=self._before, step=0)
         if self._checkpoints is not None:
-            self._checkpoints.begin(self._state.step)
+            self._checkpoints.begin(self._step_of_job)
+
+    @property
+    def _step_of_job(self) -> int:
+        return self._schedule.steps_before + self._state.step
 
     def _say_what_differs(self) -> Events:
-        step = self._state.step
+        step = self._step_of_job
         for one in self._unusable:
             yield TrainerWarning(
                 reason="CHECKPOINT_UNUSABLE",
@@ -211,45 +228,71 @@ class _Run:
     def _train(self) -> Generator[TrainerEvent | None, None, bool]:
         """Does the steps that are left; returns whether it stopped before the last."""
         state, patience = self._state, self._training.patience
-        evaluate_at = self._evaluation_steps() if self._held_out else set()
+        evaluate_at = self._evaluation_steps() if self._inner else set()
         while True:
             if state.step in evaluate_at and state.evaluated_step < state.step:
                 yield from self._validate()
-            if state.step == len(self._order):
+            if state.step == self._last_step:
                 return False
             if 0 < patience <= state.evaluations_without_gain:
                 return True
-            if self._checkpoints is not None and self._checkpoints.due(state.step):
+            if self._checkpoints is not None and self._checkpoints.due(self._step_of_job):
                 yield from self._checkpoint()
             yield from self._step()
 
-    def _finish(self, stopped_early: bool) -> Events:
-        spec, state = self._spec, self._state
+    def _close(self) -> Events:
+        """Ends a run: its best step's weights, and what they say of the rows that chose them."""
         self._count_time()
-        state.restore_best()
-        after = state.best_metrics
+        self._state.restore_best()
+        if self._inner and self._spec.inner is not None and not self._schedule.closed:
+            found = yield from score_rows(self._base, self._subject, self._inner, self._score_budget)
+            labels = [row.label for row in self._inner]
+            best = self._state.best_step / len(self._order)
+            self._schedule.close(found, labels, best, self._adapter.parameters)
+
+    def _finish(self, stopped_early: bool) -> Events:
+        spec, state, schedule = self._spec, self._state, self._schedule
+        best_step = schedule.steps_before + (state.best_step or state.step)
+        if (winner := schedule.winner) is not None:
+            winner.restore(self._adapter.parameters)
+            best_step = winner.best_step
+        temperature, fitted_on, cross_fitted = schedule.temperature
+        after, without = state.best_metrics if spec.inner is None else None, None
+        if self._held_out and after is None:
+            found = yield from score_rows(self._base, self._subject, self._held_out, self._score_budget)
+            labels = [row.label for row in self._held_out]
+            without = compute_metrics(found, labels)
+            after = compute_metrics(at_temperature(found, temperature), labels, temperature)
+        self._count_time()
         if after is not None:
-            # The weights are those of that evaluation, and the rows the same: a second pass would say the same.
-            yield Evaluated(stage="AFTER", subject="", metrics=after, step=state.best_step, best=True)
+            yield Evaluated(stage="AFTER", subject="", metrics=after, step=best_step, best=True)
         output = Path(spec.output_dir)
         with failpoints.step("adapter.write"):
             output.mkdir(parents=True, exist_ok=True)
             self._adapter.save(output)
-            write_prompt(output, self._base.encoder, self._max_length)
+            write_prompt(output, self._base.encoder, self._max_length, temperature)
         yield Trained(
             metrics_before=self._before,
             metrics_after=after,
-            best_step=state.best_step or state.step,
-            steps=state.step,
+            best_step=best_step,
+            steps=self._step_of_job,
             stopped_early=stopped_early,
             truncated_samples=self._truncated,
             training_seconds=state.seconds,
             plan=self.plan,
+            calibration=Calibration(
+                temperature=temperature,
+                rows=fitted_on,
+                cross_fitted=cross_fitted,
+                uncalibrated=without,
+                calibrated=after if without else None,
+            ),
+            runs=schedule.summary(),
         )
 
     @property
     def _truncated(self) -> int:
-        return sum(row.truncated for row in (*self._rows, *self._held_out))
+        return sum(row.truncated for row in (*self._all, *self._held_out))
 
     def _checkpoint(self) -> Events:
         if self._checkpoints is None:
@@ -257,14 +300,18 @@ class _Run:
         self._count_time()
         content = {
             "state": self._state.numbers(),
+            "schedule": self._schedule.numbers(),
             "champion": self._spec.champion.model_dump(mode="json"),
             "before": self._before.model_dump(mode="json") if self._knows_before and self._before else None,
         }
-        seconds, size = self._checkpoints.write(self._state.step, self._state.tensors(), content)
-        yield Checkpointed(step=self._state.step, seconds=seconds, size_bytes=size)
+        tensors = {**self._state.tensors(), **self._schedule.tensors()}
+        seconds, size = self._checkpoints.write(self._step_of_job, tensors, content)
+        yield Checkpointed(step=self._step_of_job, seconds=seconds, size_bytes=size)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         content = checkpoint.content
+        self._schedule.restore(checkpoint.tensors, content["schedule"])
+        self._open(self._schedule.index)
         self._state.restore(checkpoint.tensors, content["state"])
         # What is in force may have changed since; then it is scored again.
         if content["before"] and content["champion"] == self._spec.champion.model_dump(mode="json"):
@@ -281,12 +328,12 @@ class _Run:
             loss = yield from self._gradients()
             yield from self._say_if_reduced()
         if not math.isfinite(loss):
-            raise TrainerError("LOSS_NOT_FINITE", f"the loss is {loss} at step {self._state.step + 1}")
+            raise TrainerError("LOSS_NOT_FINITE", f"the loss is {loss} at step {self._step_of_job + 1}")
         rate = learning_rate_at(
             self._state.step + 1, len(self._order), self._training.learning_rate, self._training.warmup_ratio
         )
         self._state.update(rate, self._training.max_grad_norm)
-        event = self._progress.stepped(self._state.step, loss, rate)
+        event = self._progress.stepped(self._state.step, loss, rate, last=self._state.step == self._last_step)
         if event is not None:
             yield event
 
@@ -340,7 +387,8 @@ class _Run:
             batch = make_batch(rows, self._base.padding, self._base.device)
             with self._adapter.attached(), torch.enable_grad():
                 logits = self._base.logits(batch, self._subject.head)
-                return summed_loss(logits, batch.labels, self._training.label_smoothing) / step_rows
+                smoothing = self._training.label_smoothing
+                return summed_loss(logits, batch.labels, smoothing, batch.weights) / step_rows
         except Exception as error:
             if not is_exhaustion(error):
                 raise
@@ -354,11 +402,19 @@ class _Run:
         return {max(1, round(len(self._order) * number / count)) for number in range(1, count + 1)}
 
     def _validate(self) -> Events:
-        found = yield from score_rows(self._base, self._subject, self._held_out, self._score_budget)
+        found = yield from score_rows(self._base, self._subject, self._inner, self._score_budget)
         yield from self._say_if_reduced()
-        metrics = compute_metrics(found, [row.label for row in self._held_out])
+        metrics = compute_metrics(found, [row.label for row in self._inner])
         best = self._state.note(metrics)
-        yield Evaluated(stage="VALIDATION", subject="", metrics=metrics, step=self._state.step, best=best)
+        yield Evaluated(
+            stage="VALIDATION",
+            subject="",
+            metrics=metrics,
+            step=self._step_of_job,
+            best=best,
+            run=self._run.number,
+            run_name=self._run.name,
+        )
 
 
 def _backward(loss: torch.Tensor) -> float | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lyra_adapters_server.trainer.errors import TrainerError
+from lyra_adapters_server.trainer.excerpt import excerpt
 from lyra_adapters_server.trainer.prompt import Encoded
 from lyra_adapters_server.types import LABELS, PAIR, Label
 
@@ -24,7 +25,7 @@ class PairEncoder:
         self.label_indices = tuple(label_indices[label] for label in LABELS)
 
     def encode(self, pairs: Sequence[tuple[str, str]], max_length: int) -> list[Encoded]:
-        """Tokenises pairs, cutting the ends of premises until the sequences fit.
+        """Tokenises pairs. Of premises that are too long stays what the hypothesis speaks of (see excerpt.py).
 
         A hypothesis is cut only when it does not fit with an empty premise: a claim without its end is another claim.
 
@@ -57,6 +58,12 @@ class PairEncoder:
         return int(self._tokenizer.num_special_tokens_to_add(pair=True))
 
     def _cut(self, premise: str, hypothesis: str, max_length: int) -> Encoded:
+        kept = excerpt(
+            premise, hypothesis, lambda text: len(self._tokenizer(text, hypothesis)["input_ids"]) <= max_length
+        )
+        if kept:
+            found = self._tokenizer(kept, hypothesis)
+            return Encoded(found["input_ids"], True, found.get("token_type_ids") or ())
         length = len(self._tokenizer(hypothesis, add_special_tokens=False)["input_ids"])
         if length + self._specials < max_length:
             found = self._tokenizer(premise, hypothesis, truncation="only_first", max_length=max_length)

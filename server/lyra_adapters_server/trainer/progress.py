@@ -1,4 +1,4 @@
-"""How far a training is: its progress events."""
+"""Turns optimizer steps into progress events, not more often than asked."""
 
 from __future__ import annotations
 
@@ -6,16 +6,24 @@ import math
 import time
 
 from lyra_adapters_server.trainer.events import TrainingProgress
-from lyra_adapters_server.trainer.spec import TrainSpec
+from lyra_adapters_server.trainer.runs import Run
 
 
 class ProgressMeter:
-    """Turns steps into events, not more often than asked."""
+    """Counts the steps of one run; they are told as steps of the whole job."""
 
-    def __init__(self, spec: TrainSpec, rows: int, total_steps: int) -> None:
-        self._interval, self._rows, self._total = spec.progress_interval_s, rows, total_steps
-        self._seen_per_step = spec.training.batch_size
-        self._epochs = spec.training.epochs
+    def __init__(self, interval_s: float, run: Run, runs: int, steps_before: int, total_steps: int) -> None:
+        """Starts with the run.
+
+        Args:
+            interval_s: Least seconds between two events.
+            run: The run.
+            runs: Runs of the job.
+            steps_before: Steps planned for the runs before.
+            total_steps: Steps planned for all runs.
+        """
+        self._interval, self._run, self._runs = interval_s, run, runs
+        self._before, self._total = steps_before, total_steps
         self._started: float | None = None
         self._first_step = 0
         self._last = -math.inf
@@ -30,24 +38,29 @@ class ProgressMeter:
         self._tokens += tokens
         self._busy += seconds
 
-    def stepped(self, step: int, loss: float, learning_rate: float) -> TrainingProgress | None:
-        """Counts a step; gives an event when one is due."""
+    def stepped(self, step: int, loss: float, learning_rate: float, *, last: bool) -> TrainingProgress | None:
+        """Counts a step of the run; gives an event when one is due."""
         self._losses.append(loss)
         now = time.monotonic()
-        if step < self._total and now - self._last < self._interval:
+        if not last and now - self._last < self._interval:
             return None
         if self._first_step == 0:
             self._first_step = step
         elapsed = now - (self._started if self._started is not None else now)
+        done = self._before + step
+        training = self._run.training
         event = TrainingProgress(
-            step=step,
+            step=done,
             total_steps=self._total,
-            epoch=min(step * self._seen_per_step / self._rows, self._epochs),
+            epoch=min(step * training.batch_size / len(self._run.rows), training.epochs),
             loss=sum(self._losses) / len(self._losses),
             learning_rate=learning_rate,
             tokens_per_second=self._tokens / self._busy if self._busy else 0.0,
-            fraction_done=step / self._total,
-            eta_s=elapsed / (step - self._first_step + 1) * (self._total - step),
+            fraction_done=done / self._total,
+            eta_s=elapsed / (step - self._first_step + 1) * (self._total - done),
+            run=self._run.number,
+            runs=self._runs,
+            run_name=self._run.name,
         )
         self._last, self._losses, self._tokens, self._busy = now, [], 0, 0.0
         return event

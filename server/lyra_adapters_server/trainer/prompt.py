@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from lyra_adapters_server.trainer.errors import TrainerError
+from lyra_adapters_server.trainer.excerpt import excerpt
 from lyra_adapters_server.types import LABELS, Label, Prompt
 
 # A prompt's name is its version: an adapter is only good under the text it was trained with, so a changed text takes
@@ -65,7 +66,7 @@ class PromptEncoder:
         return f"{before}{premise}{middle}{hypothesis}{tail}"
 
     def encode(self, pairs: Sequence[tuple[str, str]], max_length: int) -> list[Encoded]:
-        """Tokenises pairs, cutting the ends of premises until the sequences fit.
+        """Tokenises pairs. Of premises that are too long stays what the hypothesis speaks of (see excerpt.py).
 
         A hypothesis is cut only when it does not fit with an empty premise: a claim without its end is another claim.
 
@@ -92,6 +93,9 @@ class PromptEncoder:
         return {**self.prompt.model_dump(mode="json"), "label_token_ids": label_token_ids}
 
     def _fit(self, premise: str, hypothesis: str, ids: list[int], max_length: int) -> Encoded:
+        kept = excerpt(premise, hypothesis, lambda text: len(self._tokens(self.text(text, hypothesis))) <= max_length)
+        if kept:
+            return Encoded(self._tokens(self.text(kept, hypothesis)), True)
         ids, premise = self._cut(premise, ids, max_length, lambda text: self.text(text, hypothesis))
         if len(ids) > max_length:
             ids, _ = self._cut(hypothesis, ids, max_length, lambda text: self.text(premise, text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 
 from lyra_adapters_server.trainer.base import Base
 from lyra_adapters_server.trainer.bases import Bases
+from lyra_adapters_server.trainer.calibration import at_temperature
 from lyra_adapters_server.trainer.data import Row, TextEncoder, encode_pairs, encode_rows, make_batch, split_by_length
 from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.trainer.events import Scored, TrainerEvent
@@ -20,8 +22,8 @@ from lyra_adapters_server.trainer.heads import Head, probabilities
 from lyra_adapters_server.trainer.lora import Adapter, load_adapter
 from lyra_adapters_server.trainer.memory import give_back
 from lyra_adapters_server.trainer.metrics import compute_metrics
-from lyra_adapters_server.trainer.spec import ClassifySpec, ScoreSpec
-from lyra_adapters_server.types import LABELS, AdapterRef
+from lyra_adapters_server.trainer.spec import ClassifySpec, ScoreSpec, TrainSpec, class_prior
+from lyra_adapters_server.types import LABELS, AdapterRef, Metrics
 
 PROMPT_FILE = "prompt.json"
 
@@ -38,6 +40,8 @@ class Subject:
     adapter: Adapter | None
     encoder: TextEncoder
     head: Head
+    # What its logits are divided by.
+    temperature: float = 1.0
 
     def attached(self) -> AbstractContextManager[None]:
         """Puts the adapter, if there is one, into the model."""
@@ -60,7 +64,7 @@ def open_subject(base: Base, reference: AdapterRef) -> Subject:
     directory = Path(reference.directory)
     encoder = read_prompt(directory, base)
     adapter = load_adapter(base.model, directory)
-    return Subject(adapter, encoder, base.head(encoder, adapter))
+    return Subject(adapter, encoder, base.head(encoder, adapter), read_temperature(directory))
 
 
 def read_prompt(directory: Path, base: Base) -> TextEncoder:
@@ -75,9 +79,25 @@ def read_prompt(directory: Path, base: Base) -> TextEncoder:
         raise TrainerError("ADAPTER_LOAD_FAILED", f"{directory.name}/{PROMPT_FILE} can't be read") from error
 
 
-def write_prompt(directory: Path, encoder: TextEncoder, max_length: int) -> None:
-    """Writes prompt.json: how pairs become tokens, where labels are read, and the length that premises were cut to."""
-    text = json.dumps({**encoder.describe(), "max_length": max_length}, indent=2, ensure_ascii=False) + "\n"
+def read_temperature(directory: Path) -> float:
+    """Reads what an adapter's logits are divided by; 1.0 for one that was trained before there was such a number.
+
+    Raises:
+        TrainerError: ADAPTER_LOAD_FAILED.
+    """
+    try:
+        found = float(json.loads((directory / PROMPT_FILE).read_text(encoding="utf-8")).get("temperature", 1.0))
+    except (OSError, ValueError, TypeError) as error:
+        raise TrainerError("ADAPTER_LOAD_FAILED", f"{directory.name}/{PROMPT_FILE} can't be read") from error
+    if not 0.0 < found < math.inf:
+        raise TrainerError("ADAPTER_LOAD_FAILED", f"{directory.name}/{PROMPT_FILE} has no usable temperature")
+    return found
+
+
+def write_prompt(directory: Path, encoder: TextEncoder, max_length: int, temperature: float = 1.0) -> None:
+    """Writes prompt.json: how pairs become tokens, where labels are read, how long premises are, the temperature."""
+    content = {**encoder.describe(), "max_length": max_length, "temperature": temperature}
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     (directory / PROMPT_FILE).write_text(text, encoding="utf-8")
 
 
@@ -119,7 +139,7 @@ def score_rows(
         number += 1
         if number % batches_a_turn == 0:
             yield
-    return result
+    return at_temperature(result, subject.temperature)
 
 
 def _score_batch(base: Base, subject: Subject, rows: Sequence[Row]) -> Probabilities | None:
@@ -142,15 +162,41 @@ def score(spec: ScoreSpec, bases: Bases) -> Iterator[TrainerEvent | None]:
         TrainerError: BASE_MODEL_UNKNOWN and what else loading a base or an adapter raises.
     """
     yield from bases.prepare(spec.subject.base_alias)
+    temperature = 1.0
     with bases.use(spec.subject.base_alias) as base:
         if spec.prior is not None and is_headless(base, spec.subject):
             found, cut = [spec.prior] * len(spec.samples), [False] * len(spec.samples)
         else:
             subject = open_subject(base, spec.subject)
+            temperature = subject.temperature
             rows = encode_rows(spec.samples, subject.encoder, min(spec.max_length, base.card.max_length))
             found, cut = (yield from score_rows(base, subject, rows)), [row.truncated for row in rows]
     labels = [LABELS.index(sample.correct_label) for sample in spec.samples]
-    yield Scored(metrics=compute_metrics(found, labels) if labels else None, probabilities=found, truncated=cut)
+    yield Scored(
+        metrics=compute_metrics(found, labels, temperature) if labels else None, probabilities=found, truncated=cut
+    )
+
+
+def score_champion(
+    spec: TrainSpec, base: Base, encoded: Sequence[Row] | None = None, budget: TokenBudget | None = None
+) -> Generator[TrainerEvent | None, None, Metrics]:
+    """Scores what is in force on the held-out rows.
+
+    Args:
+        spec: Of the training.
+        base: The champion's.
+        encoded: The rows under the base's own prompt, if they are at hand.
+        budget: Of the micro-batches.
+    """
+    samples = spec.validation_samples
+    if is_headless(base, spec.champion):
+        labels = [LABELS.index(sample.correct_label) for sample in samples]
+        return compute_metrics([class_prior(spec.training_samples)] * len(labels), labels)
+    subject = open_subject(base, spec.champion)
+    if encoded is None or subject.encoder is not base.encoder:
+        encoded = encode_rows(samples, subject.encoder, min(spec.training.max_length, base.card.max_length))
+    found = yield from score_rows(base, subject, encoded, budget)
+    return compute_metrics(found, [row.label for row in encoded], subject.temperature)
 
 
 def is_headless(base: Base, reference: AdapterRef) -> bool:

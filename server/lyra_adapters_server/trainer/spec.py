@@ -95,6 +95,12 @@ class TrainSpec(Value):
     validation_samples: tuple[Sample, ...]
     lora: LoraConfig
     training: TrainingConfig
+    # Positions among the training samples of the rows that choose the best step, the best candidate and the
+    # temperature, fold by fold. Empty: nothing is chosen, and the last step is kept. None: the validation samples
+    # choose the best step, which only suits callers that compare nothing on them.
+    inner: tuple[tuple[int, ...], ...] | None = None
+    # Rows that are trained on beside them, against forgetting.
+    replay_samples: tuple[Sample, ...] = ()
     # Scored on the validation samples before training starts.
     champion: AdapterRef
     # Weights to start from.

@@ -7,15 +7,16 @@ from lyra_adapters import AdapterClient, AsyncAdapterClient, AsyncEventStream, E
 
 EXPORTED = """
 Aborted Activation AdapterClient AdapterError AdapterFormat AdapterStatus AdapterVersion AlreadyExists
-AsyncAdapterClient AsyncChangeStream AsyncEventStream BaseModelIdentity BaseModelState BaseModelStatus CallCancelled
-Cancelled ChangeStream Checkpointed Classification Classifications Comparison ConflictPolicy Confusion ConfusionRow
-DataLoss DeadlineExceeded DeletedFeedback DeletedVersion Downloaded Evaluation EvaluationStage Event EventStream
-Failed FailedPrecondition FeedbackCount FeedbackReceipt FeedbackSource FeedbackSummary FieldViolation FileInfo
-Heartbeat Interval InvalidArgument Job JobState Label LearntCorrections LoraConfig Metrics NotDue NotFound OutOfRange
-Page Pair PermissionDenied PointerChange PointerChangeKind PointerMove Probabilities Progress Published Queued
-Reconnect ReconnectPolicy RecordedReview Report ReportRow ResourceExhausted Resumed Review Sample ServerFault
-ServiceStatus Started Succeeded TrainEvent TrainingCancelled TrainingConfig TrainingDue TrainingFailed TriggerPolicy
-Unauthenticated Unavailable Unimplemented Unknown Verdict VerdictOutcome VersionState Warning __version__
+AsyncAdapterClient AsyncChangeStream AsyncEventStream BaseModelIdentity BaseModelState BaseModelStatus Calibration
+CallCancelled Cancelled Candidate ChangeStream Checkpointed Classification Classifications Comparison ConflictPolicy
+Confusion ConfusionRow DataLoss DeadlineExceeded DeletedFeedback DeletedVersion Downloaded Evaluation EvaluationStage
+Event EventStream Failed FailedPrecondition FeedbackCount FeedbackReceipt FeedbackSource FeedbackSummary
+FieldViolation FileInfo Heartbeat Interval InvalidArgument Job JobState Label LearntCorrections LoraConfig Metrics
+NotDue NotFound OutOfRange Page Pair PermissionDenied PointerChange PointerChangeKind PointerMove Probabilities
+Progress Published Queued Reconnect ReconnectPolicy RecordedReview Report ReportRow ResourceExhausted Resumed Review
+Sample ServerFault ServiceStatus Started Succeeded TrainEvent TrainingCancelled TrainingConfig TrainingDue
+TrainingFailed TriggerPolicy Unauthenticated Unavailable Unimplemented Unknown Verdict VerdictOutcome VersionState
+Warning __version__
 """
 
 

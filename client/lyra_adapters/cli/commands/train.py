@@ -65,6 +65,21 @@ def train(
     max_grad_norm: Annotated[float | None, how("--max-grad-norm", "Default 1.0.")] = None,
     label_smoothing: Annotated[float | None, how("--label-smoothing", "0 to 0.5. Default 0.")] = None,
     evaluations_per_epoch: Annotated[int | None, how("--evaluations-per-epoch", "Default 1.")] = None,
+    inner_fraction: Annotated[
+        float | None, how("--inner-fraction", "Kept from training to choose step and temperature. Default 0.15.")
+    ] = None,
+    folds: Annotated[int | None, how("--folds", "Folds inside the training rows. Default: 3 below 100 rows.")] = None,
+    candidate: Annotated[
+        list[str] | None, how("--candidate", "EPOCHS:LEARNING_RATE to try, such as 6:1e-3; repeatable.")
+    ] = None,
+    balance_labels: Annotated[
+        bool | None,
+        typer.Option("--balance-labels/--as-they-are", help="Each label counts alike.", rich_help_panel=HOW),
+    ] = None,
+    replay_general_rows: Annotated[
+        bool | None,
+        typer.Option("--replay-general/--no-replay-general", help="Against forgetting.", rich_help_panel=HOW),
+    ] = None,
     min_samples: Annotated[int | None, due("--min-samples", "Default 50.")] = None,
     min_error_rate: Annotated[float | None, due("--min-error-rate", "0 to 1. Default 0.1.")] = None,
     force: Annotated[bool, due("--force", "Train whatever the counts say.")] = False,
@@ -105,6 +120,11 @@ def train(
         "max_grad_norm": max_grad_norm,
         "label_smoothing": label_smoothing,
         "evaluations_per_epoch": evaluations_per_epoch,
+        "inner_fraction": inner_fraction,
+        "folds": folds,
+        "candidates": [_candidate(text) for text in candidate or ()],
+        "balance_labels": balance_labels,
+        "replay_general_rows": replay_general_rows,
     }
     rows = None if file is None else read_samples(file)
     view = JobView(context.json)
@@ -161,6 +181,18 @@ def _follow(context: Context, stream: EventStream, view: JobView, require_active
         return Exit.DETACHED
     view.summary()
     return Exit.NOT_ACTIVE if require_active and version.state is not VersionState.ACTIVE else Exit.OK
+
+
+def _candidate(text: str) -> dict[str, Any]:
+    """A setting to try from EPOCHS:LEARNING_RATE; either may be left out."""
+    epochs, _, rate = text.partition(":")
+    try:
+        found = {"epochs": int(epochs) if epochs else None, "learning_rate": float(rate) if rate else None}
+    except ValueError:
+        raise typer.BadParameter(
+            f"--candidate {text!r} is no EPOCHS:LEARNING_RATE, such as 6:1e-3, 4: or :5e-4."
+        ) from None
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _detached(context: Context, stream: EventStream) -> int:

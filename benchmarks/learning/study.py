@@ -1,0 +1,239 @@
+"""The study behind docs/learning.md: trainings in cells that can be resumed, and a table with mean and spread.
+
+    python benchmarks/learning/study.py [--data DIR] [--cells DIR] [--only TEXT] [--list] [--minutes N]
+
+A cell is one training with one seed; its result is one JSON file under DIR, and a cell whose file is there is not run
+again. `--only` takes the cells whose name contains a text, `--minutes` starts no further cell after so many. The table
+goes to standard output, whatever is there so far; a group without all its seeds says how many it has.
+
+The trainings run in this process through the service's own engine (feedback/, trainer/), with the same split, inner
+rows and temperature as a job has, and are scored on rows that the job never sees.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from lyra_adapters_server.feedback.general import shipped_rows
+from lyra_adapters_server.feedback.inner import inner_folds
+from lyra_adapters_server.feedback.replay import replay_rows
+from lyra_adapters_server.feedback.split import split
+from lyra_adapters_server.jobs.settling import settle_training
+from lyra_adapters_server.trainer.bases import Bases
+from lyra_adapters_server.trainer.events import Scored, Trained
+from lyra_adapters_server.trainer.loop import train
+from lyra_adapters_server.trainer.score import score
+from lyra_adapters_server.trainer.spec import BaseModelConfig, ScoreSpec, TrainSpec, WorkerConfig
+from lyra_adapters_server.types import AdapterRef, LoraConfig, Sample, TrainingConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+SEEDS = range(5)
+SIZES = (50, 100, 200, 500)
+BASE = AdapterRef(name="base", base_alias="demo")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training. `parent`: the set whose adapter it starts from; `size`: reviews of `sets` that parent erred on."""
+
+    group: str
+    seed: int
+    sets: tuple[str, ...]
+    size: int = 0
+    parent: str = ""
+    training: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return f"{self.group}-seed{self.seed}"
+
+
+def cells() -> Iterator[Cell]:
+    """All cells, cheap and telling ones first."""
+    for rate in (2e-4, 5e-4, 1e-3, 2e-3):
+        for seed in SEEDS:
+            yield Cell(f"rate-{rate:g}", seed, ("scifact", "checkcovid"), 200, training={"learning_rate": rate})
+    for epochs in (3, 6, 10):
+        for seed in SEEDS:
+            yield Cell(f"epochs-{epochs}", seed, ("scifact", "checkcovid"), 200, training={"epochs": epochs})
+    for batch in (4, 8, 16):
+        for seed in SEEDS:
+            yield Cell(f"batch-{batch}", seed, ("scifact", "checkcovid"), 200, training={"batch_size": batch})
+    for size in (100,):
+        for seed in SEEDS:
+            yield Cell(f"rows-{size}", seed, ("scifact", "checkcovid"), size)
+    for parent, other in (("scifact", "checkcovid"), ("checkcovid", "scifact")):
+        for size in SIZES:
+            for seed in SEEDS:
+                yield Cell(f"{parent}-then-{size}-of-{other}", seed, (other,), size, parent)
+    for seed in SEEDS:
+        yield Cell("jnli-500", seed, ("jnli",), 500)
+    for seed in SEEDS:
+        yield Cell("all", seed, ("scifact", "checkcovid"), training={"epochs": 3})
+
+
+class Study:
+    """Runs cells on the demo base."""
+
+    def __init__(self, data: Path, directory: Path) -> None:
+        self._data, self._directory = data, directory
+        cache = str(Path("~/.cache/lyra-adapters").expanduser())
+        self._bases = Bases(WorkerConfig(bases=(BaseModelConfig(alias="demo", source="demo"),), cache_dir=cache))
+
+    def result(self, cell: Cell) -> Path:
+        """Where a cell's result is, or will be."""
+        return self._directory / f"{cell.name}.json"
+
+    def run(self, cell: Cell) -> None:
+        """Runs a cell and writes its result."""
+        parent = self._parent(cell) if cell.parent else None
+        rows = self._rows(cell, parent)
+        with tempfile.TemporaryDirectory() as folder:
+            trained, took = self._train(rows, cell, Path(folder), parent)
+            adapter = AdapterRef(name="x_v1", base_alias="demo", directory=folder)
+            found = {
+                "cell": cell.name,
+                "rows": len(rows),
+                "seconds": round(took, 1),
+                "training_seconds": round(trained.training_seconds, 1),
+                "temperature": trained.calibration.temperature,
+                "best_step": trained.best_step,
+            }
+            for name in dict.fromkeys((*cell.sets, *((cell.parent,) if cell.parent else ()))):
+                dev = self._read(f"{name}_dev")
+                found[name] = {"before": self._score(parent or BASE, dev), "after": self._score(adapter, dev)}
+        self.result(cell).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+    def _train(
+        self, rows: Sequence[Sample], cell: Cell, output: Path, parent: AdapterRef | None
+    ) -> tuple[Trained, float]:
+        config = TrainingConfig(seed=cell.seed, **cell.training)
+        divided = split(rows, config.validation_fraction, "study", {})
+        config = settle_training(config, divided.training, recorded=bool(parent))
+        spec = TrainSpec(
+            job_id=cell.name,
+            base_alias="demo",
+            training_samples=tuple(divided.training),
+            validation_samples=tuple(divided.held_out),
+            lora=LoraConfig(),
+            training=config,
+            inner=inner_folds(divided.training, config),
+            replay_samples=replay_rows(divided.training, shipped_rows()) if config.replay_general_rows else (),
+            champion=parent or BASE,
+            continue_from=parent,
+            output_dir=str(output),
+        )
+        begun = time.monotonic()
+        (trained,) = [event for event in train(spec, self._bases) if isinstance(event, Trained)]
+        return trained, time.monotonic() - begun
+
+    def _parent(self, cell: Cell) -> AdapterRef:
+        """An adapter trained on all of one set; kept, because every size and seed starts from it."""
+        output = self._directory / "parents" / cell.parent
+        if not (output / "adapter_model.safetensors").exists():
+            self._train(
+                self._read(f"{cell.parent}_train"), Cell(cell.parent, 0, (), training={"epochs": 3}), output, None
+            )
+        return AdapterRef(name=f"{cell.parent}_v1", base_alias="demo", directory=str(output))
+
+    def _rows(self, cell: Cell, parent: AdapterRef | None) -> list[Sample]:
+        rows = [row for name in cell.sets for row in self._read(f"{name}_train")]
+        random = Random(cell.seed)
+        random.shuffle(rows)
+        if parent is None:
+            return rows[: cell.size or None]
+        told = self._scored(parent, rows).probabilities
+        labels = list(type(rows[0].correct_label))
+        said = [labels[max(range(3), key=row.__getitem__)] for row in told]
+        reviewed = [row.model_copy(update={"original_label": label}) for row, label in zip(rows, said, strict=True)]
+        wrong = [row for row in reviewed if row.original_label != row.correct_label]
+        right = [row for row in reviewed if row.original_label == row.correct_label]
+        confirmed = cell.size // 6
+        return wrong[: cell.size - confirmed] + right[:confirmed]
+
+    def _score(self, subject: AdapterRef, rows: Sequence[Sample]) -> dict[str, float]:
+        metrics = self._scored(subject, rows).metrics
+        assert metrics is not None
+        return {name: getattr(metrics, name) for name in ("accuracy", "brier", "loss", "calibration_error")}
+
+    def _scored(self, subject: AdapterRef, rows: Sequence[Sample]) -> Scored:
+        spec = ScoreSpec(subject=subject, samples=tuple(rows))
+        (found,) = [event for event in score(spec, self._bases) if isinstance(event, Scored)]
+        return found
+
+    def _read(self, name: str) -> list[Sample]:
+        lines = (self._data / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines if line.strip()]
+        return [
+            Sample(
+                id=f"{name}-{number}",
+                premise=row["premise"],
+                hypothesis=row["hypothesis"],
+                correct_label=row["label"],
+                group=row["group"],
+            )
+            for number, row in enumerate(rows)
+        ]
+
+
+def table(directory: Path) -> str:
+    """Mean and spread of every group that has results."""
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for path in sorted(directory.glob("*-seed*.json")):
+        groups[path.stem.rpartition("-seed")[0]].append(json.loads(path.read_text(encoding="utf-8")))
+    lines = [
+        "| cell | seeds | dev rows of | accuracy before | accuracy after | calibration error | training, s |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for group, results in groups.items():
+        seconds = spread([result["training_seconds"] for result in results], 0)
+        for name in [key for key, value in results[0].items() if isinstance(value, dict)]:
+            before, after = ([result[name][side] for result in results] for side in ("before", "after"))
+            lines.append(
+                f"| {group} | {len(results)} | {name} | {spread([one['accuracy'] for one in before])} | "
+                f"{spread([one['accuracy'] for one in after])} | "
+                f"{spread([one['calibration_error'] for one in after])} | {seconds} |"
+            )
+    return "\n".join(lines)
+
+
+def spread(values: Sequence[float], digits: int = 3) -> str:
+    """Mean and standard deviation."""
+    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{deviation}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "nli")
+    parser.add_argument("--cells", type=Path, default=ROOT / "build" / "learning")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--minutes", type=float, default=float("inf"))
+    arguments = parser.parse_args()
+    arguments.cells.mkdir(parents=True, exist_ok=True)
+    study = Study(arguments.data, arguments.cells)
+    end = time.monotonic() + 60 * arguments.minutes
+    for cell in cells():
+        there = study.result(cell).exists()
+        if arguments.list:
+            print(f"{'done' if there else 'to do'}  {cell.name}")
+        elif not there and arguments.only in cell.name and time.monotonic() < end:
+            print(cell.name, flush=True)
+            study.run(cell)
+    print(table(arguments.cells))
+
+
+if __name__ == "__main__":
+    main()

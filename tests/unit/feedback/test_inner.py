@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from lyra_adapters_server.feedback.general import GeneralRows
+from lyra_adapters_server.feedback.inner import inner_folds
+from lyra_adapters_server.feedback.near import merge_near_duplicates
+from lyra_adapters_server.feedback.replay import has_confirmations, replay_rows
+from lyra_adapters_server.jobs.settling import settle_training
+from lyra_adapters_server.types import LABELS, Label, Sample, TrainingConfig
+
+
+def rows(count: int, documents: int) -> list[Sample]:
+    return [
+        Sample(id=str(n), premise=f"p{n}", hypothesis=f"h{n}", correct_label=LABELS[n % 3], group=f"d{n % documents}")
+        for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize(("count", "folds"), [(60, 3), (200, 1), (60, 5)])
+def test_documents_stay_together_and_labels_are_spread(count: int, folds: int) -> None:
+    samples = rows(count, count // 2)
+    found = inner_folds(samples, TrainingConfig(folds=folds))
+    assert len(found) == folds
+    assert found == inner_folds(samples, TrainingConfig(folds=folds))
+    taken = [row for fold in found for row in fold]
+    assert len(set(taken)) == len(taken)
+    if folds > 1:
+        assert sorted(taken) == list(range(count))
+    else:
+        assert len(taken) == pytest.approx(0.15 * count, abs=4)
+    for fold in found:
+        inside = {samples[row].group for row in fold}
+        assert inside.isdisjoint({samples[row].group for row in set(range(count)) - set(fold)})
+        counts = Counter(samples[row].correct_label for row in fold)
+        assert max(counts.values()) - min(counts[label] for label in LABELS) <= 4
+
+
+def test_no_more_inner_rows_than_help() -> None:
+    (fold,) = inner_folds(rows(4000, 2000), TrainingConfig())
+    assert len(fold) == pytest.approx(200, abs=5)
+
+
+def test_rows_that_cannot_be_divided_choose_nothing() -> None:
+    assert inner_folds(rows(50, 1), TrainingConfig()) == ()
+    assert inner_folds(rows(50, 2), TrainingConfig(folds=3)) == ()
+    assert inner_folds(rows(200, 200), TrainingConfig(inner_fraction=0)) == ()
+
+
+def pair(premise: str, hypothesis: str = "Naps help memory.", label: Label = Label.SUPPORTS) -> Sample:
+    return Sample(id="", premise=premise, hypothesis=hypothesis, correct_label=label)
+
+
+TEXT = "In a randomised trial with 42 students a nap of 20 minutes improved the recall of word lists by 11 percent."
+
+
+def test_texts_that_were_typed_again_are_merged_into_the_last() -> None:
+    again = pair(TEXT.replace("randomised", "randomized"), "Naps help memory")
+    found = merge_near_duplicates([pair(TEXT), pair("Something else altogether."), again])
+    assert found.merged == 1
+    assert found.samples[-1] == again
+    assert len(found.samples) == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pair(TEXT.replace("42", "43")),
+        pair(TEXT.replace("improved", "never improved")),
+        pair(TEXT, label=Label.REFUTES),
+        pair(TEXT, hypothesis="Naps do not help memory."),
+        pair("In a trial with 42 students no word of the 20 was recalled 11 percent better."),
+    ],
+)
+def test_what_says_something_else_is_kept(other: Sample) -> None:
+    assert merge_near_duplicates([pair(TEXT), other]).merged == 0
+
+
+def test_general_rows_are_replayed_only_where_no_confirmation_does() -> None:
+    correction = pair(TEXT).model_copy(update={"original_label": Label.NEUTRAL})
+    confirmation = pair(TEXT).model_copy(update={"original_label": Label.SUPPORTS})
+    assert not has_confirmations([correction, pair(TEXT)])
+    assert has_confirmations([correction, confirmation])
+    general = GeneralRows((), tuple(rows(54, 18)))
+    assert len(replay_rows([correction] * 40, general)) == 12
+    assert len(replay_rows([correction] * 4000, general)) == 54
+
+
+def test_settings_that_depend_on_the_rows_are_filled_in() -> None:
+    few = settle_training(TrainingConfig(), rows(60, 60), recorded=True)
+    assert (few.folds, few.balance_labels, few.replay_general_rows) == (3, False, True)
+    sent = settle_training(TrainingConfig(), rows(200, 60), recorded=False)
+    assert (sent.folds, sent.replay_general_rows) == (1, False)
+    asked = settle_training(TrainingConfig(folds=4, replay_general_rows=True), rows(200, 60), recorded=False)
+    assert (asked.folds, asked.replay_general_rows) == (4, True)
+    uneven = [row.model_copy(update={"correct_label": LABELS[int(n % 9 == 0)]}) for n, row in enumerate(rows(90, 90))]
+    assert settle_training(TrainingConfig(), uneven, recorded=False).balance_labels

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+from lyra_adapters_server.trainer.balance import label_weights
+from lyra_adapters_server.trainer.calibration import at_temperature, fit_temperature
+from lyra_adapters_server.trainer.excerpt import excerpt
+from lyra_adapters_server.trainer.runs import RunResult, best_candidate, final_run, plan_runs, temperature_of
+from lyra_adapters_server.types import Candidate, TrainingConfig
+
+TWO = TrainingConfig(candidates=(Candidate(learning_rate=1e-3), Candidate(epochs=3)))
+
+
+def result(candidate: int, loss: float, share: float = 0.5, rows: int = 10) -> RunResult:
+    return RunResult(
+        candidate=candidate, best_share=share, loss=loss, rows=rows, probabilities=[(0.8, 0.1, 0.1)], labels=[0]
+    )
+
+
+def test_one_run_over_all_rows_where_nothing_is_chosen() -> None:
+    (run,) = plan_runs(5, [], TrainingConfig())
+    assert (run.rows, run.inner, run.name, run.last) == ((0, 1, 2, 3, 4), (), "", False)
+
+
+def test_without_inner_rows_the_first_candidate_is_taken() -> None:
+    (run,) = plan_runs(5, [], TWO)
+    assert run.training.learning_rate == 1e-3
+
+
+def test_a_run_for_each_candidate_and_fold_and_one_over_all_rows() -> None:
+    runs = plan_runs(6, [(0, 1), (2, 3), (4, 5)], TWO)
+    assert [run.number for run in runs] == list(range(1, 8))
+    assert [run.candidate for run in runs[:6]] == [0, 0, 0, 1, 1, 1]
+    assert all(not set(run.rows) & set(run.inner) for run in runs)
+    assert all(sorted((*run.rows, *run.inner)) == list(range(6)) for run in runs)
+    assert (runs[-1].last, runs[-1].rows, runs[-1].inner) == (True, tuple(range(6)), ())
+    assert runs[1].name == "candidate 1 of 2: 6 epochs, learning rate 0.001; fold 2 of 3"
+    assert (runs[4].training.epochs, runs[4].training.learning_rate) == (3, TrainingConfig().learning_rate)
+    assert runs[4].training.candidates == ()
+
+
+def test_the_best_candidate_has_the_lowest_loss_over_all_its_inner_rows() -> None:
+    results = [result(0, 0.5, rows=30), result(0, 1.5), result(1, 0.7, 0.2), result(1, 0.7, 0.4)]
+    assert best_candidate(results) == 1
+    last = plan_runs(6, [(0, 1, 2), (3, 4, 5)], TWO)[-1]
+    run, share = final_run(last, TWO, results)
+    assert (run.training.epochs, share) == (3, pytest.approx(0.3))
+    assert temperature_of(results)[1:] == (2, True)
+
+
+def test_the_temperature_undoes_boasting_and_shyness() -> None:
+    # Right in seven of ten rows, with probabilities that say otherwise.
+    labels = [0] * 700 + [1] * 300
+    for claimed in (0.95, 0.5):
+        told = [(claimed, (1 - claimed) / 2, (1 - claimed) / 2)] * 1000
+        temperature = fit_temperature(told, labels)
+        assert at_temperature(told[:1], temperature)[0][0] == pytest.approx(0.65, abs=0.08)
+        assert (temperature > 1) == (claimed == 0.95)
+    assert fit_temperature([], []) == 1.0
+
+
+def test_few_rows_move_the_temperature_little() -> None:
+    boasting = [(0.98, 0.01, 0.01)] * 4
+    few, many = fit_temperature(boasting, [0, 0, 1, 1]), fit_temperature(boasting * 100, [0, 0, 1, 1] * 100)
+    assert 1.0 < few < many <= 5.0
+
+
+def test_a_temperature_keeps_the_order_and_the_sum() -> None:
+    (row,) = at_temperature([(0.6, 0.3, 0.1)], 2.5)
+    assert row[0] > row[1] > row[2]
+    assert sum(row) == pytest.approx(1.0)
+    assert at_temperature([(0.6, 0.3, 0.1)], 1.0) == [(0.6, 0.3, 0.1)]
+
+
+def test_labels_far_from_balance_are_weighed() -> None:
+    assert label_weights([0, 0, 1, 2], None) is None
+    weights = label_weights([0] * 90 + [1] * 10, None)
+    assert weights is not None
+    assert weights[1] > 3 * weights[0]
+    assert 90 * weights[0] + 10 * weights[1] == pytest.approx(100)
+    assert label_weights([0] * 90 + [1] * 10, False) is None
+    assert label_weights([0, 0, 1], True) is not None
+    assert label_weights([0, 0, 0], True) is None
+
+
+LONG = (
+    "The museum opens at nine. Tickets are sold at the gate. Dogs have to wait outside. "
+    "The Vermeer in room four is now known to be a forgery. Guided tours start at noon! Is there a café? Yes."
+)
+
+
+def test_an_excerpt_keeps_what_the_hypothesis_speaks_of_in_its_order() -> None:
+    kept = excerpt(LONG, "The Vermeer at the museum is a forgery.", lambda text: len(text) <= 90)
+    assert kept == "The museum opens at nine. The Vermeer in room four is now known to be a forgery."
+    assert excerpt(LONG, "Anything", lambda _: True).split() == LONG.split()
+    assert excerpt(LONG, "Vermeer", lambda text: len(text) <= 10) == ""
+    assert excerpt("One sentence without an end", "end", lambda _: False) == ""
+
+
+def test_an_excerpt_of_japanese() -> None:
+    text = "美術館は九時に開く。切符は入口で買える。四号室の絵は贋作であった。犬は外で待つ。"
+    assert excerpt(text, "その絵は贋作である。", lambda part: len(part) <= 14) == "四号室の絵は贋作であった。"
