@@ -1,4 +1,4 @@
-"""Near duplicates among recorded reviews: pairs whose texts differ by a few characters and whose labels agree."""
+"""Near duplicates among recorded reviews: the same pair typed or extracted again, with the same label."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from rapidfuzz.distance import Indel
 from lyra_adapters_server.feedback.split import normalized
 from lyra_adapters_server.types import Sample
 
-# Share of characters that two texts must have in common, in order. A changed digit or "not" is far less than that in a
-# long text, so numbers and negations are compared on their own.
-LIKENESS = 0.95
+# Of a text's words, so many may be spelled otherwise, one at least ...
+_MAY_DIFFER = 0.05
+# ... each by little, and not at its beginning, where a prefix would turn its meaning round.
+_LIKENESS, _BEGINNING = 0.85, 2
 # Rows that share a text, beyond which they are not compared with each other: it would take too long.
 _MOST = 200
-_TELLING = re.compile(
-    r"\d+(?:[.,]\d+)*|\b(?:no|not|never|none|without|neither|nor|cannot)\b|n't\b|[ぬずんな]い?|ない|ません"
-)
+_WORDS = re.compile(r"[^\W_]+")
+# Writing without spaces, in which a "word" is a whole phrase.
+_SPACELESS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,11 @@ class Merged:
 
 
 def merge_near_duplicates(samples: Sequence[Sample]) -> Merged:
-    """Merges samples into the last one that is nearly the same: what was typed again, or extracted again with a hyphen.
+    """Merges samples into the last one that is nearly the same.
 
-    Near means: the same label; premises, and hypotheses, that share LIKENESS of their characters (normalised indel
-    similarity); and the very same numbers and negations in both. Only pairs that share a hypothesis but for spaces and
-    punctuation, or a premise, are compared: the others are too many.
+    Near means: the same label, and premises and hypotheses that differ in spaces, punctuation and hyphens, or in the
+    spelling of one word in twenty (randomised, randomized). Another word, number or negation is another pair. Only
+    samples that share a premise, or a hypothesis, but for spaces and punctuation are compared.
     """
     buckets: dict[tuple[str, str, str], list[int]] = defaultdict(list)
     texts = [(normalized(sample.premise), normalized(sample.hypothesis)) for sample in samples]
@@ -49,19 +50,27 @@ def merge_near_duplicates(samples: Sequence[Sample]) -> Merged:
             continue
         for place, index in enumerate(rows):
             if index not in gone and any(
-                later not in gone and _near(texts[index], texts[later]) for later in rows[place + 1 :]
+                later not in gone and all(map(_near, texts[index], texts[later])) for later in rows[place + 1 :]
             ):
                 gone.add(index)
     return Merged([sample for index, sample in enumerate(samples) if index not in gone], len(gone))
 
 
-def _near(one: tuple[str, str], other: tuple[str, str]) -> bool:
-    return all(
-        _TELLING.findall(mine) == _TELLING.findall(theirs)
-        and Indel.normalized_similarity(mine, theirs, score_cutoff=LIKENESS) >= LIKENESS
-        for mine, theirs in zip(one, other, strict=True)
-    )
+def _near(one: str, other: str) -> bool:
+    if _letters(one) == _letters(other):
+        return True
+    mine, theirs = _WORDS.findall(one), _WORDS.findall(other)
+    if len(mine) != len(theirs):
+        return False
+    differing = [pair for pair in zip(mine, theirs, strict=True) if pair[0] != pair[1]]
+    return len(differing) <= max(1, int(_MAY_DIFFER * len(mine))) and all(_respelled(*pair) for pair in differing)
+
+
+def _respelled(one: str, other: str) -> bool:
+    if not (one.isalpha() and other.isalpha()) or _SPACELESS.search(one + other):
+        return False
+    return one[:_BEGINNING] == other[:_BEGINNING] and Indel.normalized_similarity(one, other) >= _LIKENESS
 
 
 def _letters(text: str) -> str:
-    return "".join(character for character in text if character.isalnum())
+    return "".join(_WORDS.findall(text))

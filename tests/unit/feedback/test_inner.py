@@ -68,6 +68,9 @@ def test_texts_that_were_typed_again_are_merged_into_the_last() -> None:
     [
         pair(TEXT.replace("42", "43")),
         pair(TEXT.replace("improved", "never improved")),
+        pair(TEXT.replace("improved", "worsened")),
+        pair(TEXT.replace("a randomised", "an unrandomised")),
+        pair("これは眠りの質を高める。", "昼寝は記憶を助ける。"),
         pair(TEXT, label=Label.REFUTES),
         pair(TEXT, hypothesis="Naps do not help memory."),
         pair("In a trial with 42 students no word of the 20 was recalled 11 percent better."),
