@@ -267,7 +267,7 @@ def _explain(
 
 def _words(found: Comparison, rows: str) -> str:
     return (
-        f"{found.rows} {rows} accuracy goes {found.champion_accuracy:.3f} -> {found.challenger_accuracy:.3f} "
+        f"{found.rows} {rows}: accuracy goes {found.champion_accuracy:.3f} -> {found.challenger_accuracy:.3f} "
         f"({found.accuracy.low:+.3f} to {found.accuracy.high:+.3f}; {found.gained} rows gained, {found.lost} lost, "
         f"p = {found.p_value:.2g}) and Brier {found.brier.value:+.3f} ({found.brier.low:+.3f} to "
         f"{found.brier.high:+.3f})."

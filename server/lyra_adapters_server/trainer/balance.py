@@ -1,15 +1,9 @@
-"""Weights that make each label count alike in the loss."""
+"""Weights that make each label count alike in the loss. Imports no torch: the server asks for them too."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    # The server asks for weights too, and imports no torch.
-    from lyra_adapters_server.trainer.data import Row
 
 # From this ratio of the most frequent label to the rarest on, rows are weighed unless the request says otherwise.
 _UNBALANCED = 3.0
@@ -33,9 +27,3 @@ def label_weights(labels: Sequence[int], wanted: bool | None) -> dict[int, float
     bounded = {label: min(weight, _HEAVIEST) for label, weight in even.items()}
     mean = sum(bounded[label] * count for label, count in counts.items()) / len(labels)
     return {label: weight / mean for label, weight in bounded.items()}
-
-
-def weighted(rows: Sequence[Row], wanted: bool | None) -> list[Row]:
-    """The rows with the weights of their labels."""
-    weights = label_weights([row.label for row in rows], wanted)
-    return [replace(row, weight=weights[row.label]) for row in rows] if weights else list(rows)

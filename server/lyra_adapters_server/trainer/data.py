@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import torch
 
+from lyra_adapters_server.trainer.balance import label_weights
 from lyra_adapters_server.trainer.prompt import Encoded
 from lyra_adapters_server.types import LABELS, Pair, Sample
 
@@ -84,6 +85,12 @@ def encode_pairs(pairs: Sequence[Pair], encoder: TextEncoder, max_length: int) -
     """As encode_rows, for pairs whose label is not known; the rows' label means nothing."""
     encoded = encoder.encode([(pair.premise, pair.hypothesis) for pair in pairs], max_length)
     return [Row(tuple(found.ids), 0, found.truncated, tuple(found.types)) for found in encoded]
+
+
+def weighted(rows: Sequence[Row], wanted: bool | None) -> list[Row]:
+    """The rows with the weights of their labels (see balance.py)."""
+    weights = label_weights([row.label for row in rows], wanted)
+    return [replace(row, weight=weights[row.label]) for row in rows] if weights else list(rows)
 
 
 def make_batch(rows: Sequence[Row], padding: int, device: torch.device) -> Batch:

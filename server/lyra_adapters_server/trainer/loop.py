@@ -11,12 +11,11 @@ from pathlib import Path
 import torch
 
 from lyra_adapters_server import failpoints
-from lyra_adapters_server.trainer.balance import weighted
 from lyra_adapters_server.trainer.base import Base
 from lyra_adapters_server.trainer.bases import Bases
 from lyra_adapters_server.trainer.calibration import at_temperature
 from lyra_adapters_server.trainer.checkpoint import Checkpoint, Checkpoints, Unusable, fingerprint
-from lyra_adapters_server.trainer.data import Row, encode_rows, make_batch, split_by_length, training_order
+from lyra_adapters_server.trainer.data import Row, encode_rows, make_batch, split_by_length, training_order, weighted
 from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.trainer.events import (
     Calibration,
