@@ -87,7 +87,7 @@ def test_texts_are_deleted_for_good(server: ServerProcess, capsys: pytest.Captur
     assert main(["feedback", "delete", "--task-id", "command", "--server", server.address, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"reviews": 60, "job_rows": 60}
     assert main(["feedback", "delete", "--server", server.address]) == 2
-    assert call(server, "DeleteFeedback", task_ids=["curl"]) == {"reviews": 60, "jobRows": 60}
+    assert call(server, "DeleteFeedback", task_ids=["curl"]) == {"reviews": 60, "job_rows": 60}
     assert found_in(server, "SECRET-command") == found_in(server, "SECRET-curl") == []
     assert found_in(server, "SECRET-kept")
     with pytest.raises(InvalidArgument):

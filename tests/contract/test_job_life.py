@@ -79,6 +79,8 @@ def test_same_request_id_is_the_same_job(server: ServerProcess) -> None:
     assert kinds(watch(server, ids.pop()))[-1] == "succeeded"
 
 
+# tests/contract/test_resumed_jobs.py kills trainers too.
+@pytest.mark.slow
 def test_killed_trainer_is_started_again_and_the_job_goes_on(start_server: StartServer) -> None:
     server = start_server().wait_ready()
     job_id = begin(server, train_request("survivor", **LONG))
@@ -91,6 +93,8 @@ def test_killed_trainer_is_started_again_and_the_job_goes_on(start_server: Start
     assert len(server.stub().List(pb.ListRequest(adapter="survivor")).versions) == 1
 
 
+# tests/crash kills servers too.
+@pytest.mark.slow
 def test_killed_server_goes_on_after_its_restart(start_server: StartServer) -> None:
     server = start_server("--lease-s", "2").wait_ready()
     job_id = begin(server, train_request("survivor", **LONG))
@@ -106,6 +110,8 @@ def test_killed_server_goes_on_after_its_restart(start_server: StartServer) -> N
     assert kinds(events)[-1] == "succeeded"
 
 
+# tests/contract/test_shutdown.py stops servers too.
+@pytest.mark.slow
 def test_orderly_stop_gives_the_job_back_and_does_not_count(start_server: StartServer) -> None:
     server = start_server("--max-attempts", "1").wait_ready()
     job_id = begin(server, train_request("stopped", **LONG))

@@ -114,7 +114,7 @@ def call(client: AdapterClient, rpc: str, request: dict[str, Any]) -> None:
     elif rpc == "Cancel":
         client.cancel(request["job_id"])
     else:
-        getattr(client, rpc.lower())(**request)
+        getattr(client, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", rpc).lower())(**request)
 
 
 def test_table_in_the_docs_shows_these_messages() -> None:

@@ -111,6 +111,8 @@ def test_bytes_are_those_of_a_job_that_was_left_alone(
         wait_for_nothing_left(server)
 
 
+# tests/unit/trainer/test_checkpoint.py tears them without processes.
+@pytest.mark.slow
 def test_a_torn_checkpoint_is_passed_over_and_the_reader_is_told(start_server: StartServer) -> None:
     server = start_server(*FLAGS).wait_ready()
     job_id = begin(server, request("torn"))
