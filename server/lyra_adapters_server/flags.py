@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic_settings import BaseSettings, CliSettingsSource
 
@@ -13,9 +13,11 @@ from pydantic_settings import BaseSettings, CliSettingsSource
 _PLACEHOLDERS = {
     "listen": "HOST:PORT",
     "health_listen": "HOST:PORT",
+    "metrics_listen": "HOST:PORT",
     "base_model": "[ALIAS=]SOURCE",
     "cache_dir": "DIR",
     "home": "DIR",
+    "formats": "FORM",
 }
 _OF_TYPES = {int: "N", float: "NUMBER", Path: "PATH"}
 
@@ -36,11 +38,13 @@ def flags_source(settings: type[BaseSettings]) -> CliSettingsSource[Any]:
     source: CliSettingsSource[Any] = CliSettingsSource(settings, root_parser=parser)
     for action in parser._actions:
         field = settings.model_fields.get(action.dest)
-        if field is not None and action.nargs != 0 and action.choices is None and "{" not in str(action.metavar):
+        if field is not None and action.nargs != 0 and not str(action.metavar).startswith("{"):
             seconds = "SECONDS" if action.dest.endswith("_s") else None
             action.metavar = _PLACEHOLDERS.get(action.dest) or seconds or _kind(field.annotation)
     return source
 
 
 def _kind(annotation: Any) -> str:
-    return _OF_TYPES.get(annotation, "NAME")
+    """The placeholder of a type; of a value that may be absent, that of the value."""
+    kinds = [one for one in (annotation, *get_args(annotation)) if isinstance(one, type)]
+    return next((_OF_TYPES[one] for one in kinds if one in _OF_TYPES), "NAME")

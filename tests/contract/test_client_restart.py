@@ -47,7 +47,7 @@ def read_async(address: str, note: Note) -> AdapterVersion:
     ("read", "how"),
     [
         (read_sync, signal.SIGKILL),
-        (read_async, signal.SIGTERM),
+        pytest.param(read_async, signal.SIGTERM, marks=pytest.mark.slow),
         pytest.param(read_sync, signal.SIGTERM, marks=pytest.mark.slow),
         pytest.param(read_async, signal.SIGKILL, marks=pytest.mark.slow),
     ],

@@ -132,6 +132,8 @@ def test_a_torn_checkpoint_is_passed_over_and_the_reader_is_told(start_server: S
     assert kinds(events)[-1] == "succeeded"
 
 
+# tests/unit/trainer/test_pieces.py holds it without processes.
+@pytest.mark.slow
 def test_the_job_keeps_its_plan_under_other_settings(start_server: StartServer) -> None:
     server = start_server(*FLAGS, "--dtype", "float32").wait_ready()
     job_id = begin(server, request("planned"))

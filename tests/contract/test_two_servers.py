@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from lyra_adapters.v1 import adapter_service_pb2 as pb
 from server_process import ServerProcess
 from train_requests import kinds, train_request
@@ -81,6 +82,8 @@ def test_two_servers_share_a_queue(start_server: StartServer) -> None:
     assert not [line for server in servers for line in server.logged("mended")]
 
 
+# tests/crash kills servers too.
+@pytest.mark.slow
 def test_a_killed_servers_job_is_taken_up_at_once_not_after_its_lease(start_server: StartServer) -> None:
     first = start_server("--lease-s", "600").wait_ready()
     job_id = begin(first, train_request("orphan", count=90, epochs=12))

@@ -107,6 +107,8 @@ def test_trains_and_scores_meanwhile(trainer: TrainerProcess, tmp_path: Path) ->
     assert scored.metrics == trained.metrics_after
 
 
+# tests/contract/test_resumed_jobs.py compares bytes too.
+@pytest.mark.slow
 def test_a_second_job_equals_the_first_of_a_fresh_process(
     config: WorkerConfig, trainer: TrainerProcess, tmp_path: Path
 ) -> None:
