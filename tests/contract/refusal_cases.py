@@ -128,7 +128,7 @@ CASES = [
         "something else in force", "Rollback", {"adapter": "done", "expected_active": "v7"},
         "ABORTED", "ACTIVE_CHANGED", "done_v1",
     ),
-    Case("version to delete missing", "DeleteVersion", {"adapter": "a"}, "INVALID_ARGUMENT", "version", "required"),
+    Case("version to delete missing", "DeleteVersion", {"adapter": "a"}, "INVALID_ARGUMENT", "version", "required", client={"adapter": "a", "version": ""}),
     Case("no such version to delete", "DeleteVersion", {"adapter": "done", "version": "v9"}, "NOT_FOUND", "VERSION_NOT_FOUND", "v9"),
     Case(
         "version in force deleted", "DeleteVersion", {"adapter": "done", "version": "v1"},
