@@ -63,6 +63,9 @@ class LlamaServer:
             "prompt": "Does sleep help memory?",
             "n_predict": 1,
             "n_probs": 5,
+            # A token drawn at random may be the end, or half a character: then the answer has no probabilities.
+            "temperature": 0,
+            "ignore_eos": True,
             "cache_prompt": False,
         }
         if scales is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import time
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ from lyra_adapters_server.storage.versions import VersionRecord
 
 # Beside a running server, what is younger may be in its hands.
 YOUNG_S = 60.0
+# Beside a running server, how long a difference between rows and files may last.
+SETTLES_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,16 @@ class Finding:
 
 def examine(layout: Layout) -> list[Finding]:
     """What is wrong with a registry; empty: nothing. Raises SchemaTooNew, StorageFailed."""
+    found = _look(layout)
+    if found and living(layout.servers):
+        # A running server writes its row first and its files right after: only what stays is wrong.
+        time.sleep(SETTLES_S)
+        still = _look(layout)
+        found = [finding for finding in found if finding in still]
+    return found
+
+
+def _look(layout: Layout) -> list[Finding]:
     if not layout.database.is_file():
         return [Finding("NO_REGISTRY", str(layout.home), "There is no registry.db here; check --home.")]
     database = Database(layout.database, read_only=True)
@@ -119,8 +132,16 @@ def _leftovers(layout: Layout, connection: Connection) -> Iterator[Finding]:
     live = jobs.live_jobs(connection)
     oldest = time.time() - YOUNG_S if living(layout.servers) else float("inf")
     for path in layout.staging.iterdir() if layout.staging.is_dir() else ():
-        if path.name not in live and path.lstat().st_mtime <= oldest:
+        if path.name not in live and changed_before(path, oldest):
             yield Finding("LEFTOVER", f".staging/{path.name}", "Half-done work of nobody.", True)
+
+
+def changed_before(path: Path, time_s: float) -> bool:
+    """Whether a path is there and was last changed by then."""
+    try:
+        return path.lstat().st_mtime <= time_s
+    except FileNotFoundError:
+        return False
 
 
 def _orphans(layout: Layout, connection: Connection) -> Iterator[Finding]:
@@ -140,15 +161,20 @@ def _orphans(layout: Layout, connection: Connection) -> Iterator[Finding]:
 
 def _permissions(layout: Layout) -> Iterator[Finding]:
     for path, wanted in private_paths(layout):
-        found = stat.S_IMODE(path.lstat().st_mode)
+        try:
+            found = stat.S_IMODE(path.lstat().st_mode)
+        except FileNotFoundError:
+            continue
         if found & ~wanted:
             message = f"Its mode is {found:04o}; others than its owner may use it. It should be {wanted:04o}."
             yield Finding("PERMISSIONS", str(path.relative_to(layout.home.parent)), message, True)
 
 
 def private_paths(layout: Layout) -> Iterator[tuple[Path, int]]:
-    """Everything in the home with the mode it should have."""
-    yield layout.home, 0o700
-    for path in layout.home.rglob("*"):
-        if not path.is_symlink() and path.exists():
-            yield path, 0o700 if path.is_dir() else 0o600
+    """Everything in the home with the mode it should have; a running server may have removed a path by now."""
+    # os.walk passes over a directory that is gone by the time it is read; Path.rglob raises.
+    for folder, _, files in os.walk(layout.home):
+        yield Path(folder), 0o700
+        for path in (Path(folder, name) for name in files):
+            if not path.is_symlink():
+                yield path, 0o600

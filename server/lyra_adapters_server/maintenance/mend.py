@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 
 from sqlalchemy import Connection
 
@@ -20,8 +21,9 @@ def mend(layout: Layout, found: list[Finding]) -> list[Finding]:
     if not any(finding.mendable for finding in found):
         return found
     for path, mode in private_paths(layout):
-        if path.lstat().st_mode & 0o777 & ~mode:
-            path.chmod(mode)
+        with suppress(FileNotFoundError):
+            if path.lstat().st_mode & 0o777 & ~mode:
+                path.chmod(mode)
     layout.prepare()
     database = Database(layout.database)
     try:

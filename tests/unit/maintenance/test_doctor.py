@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import threading
+import uuid
 from collections.abc import Callable
 
 import pytest
 from lyra_adapters.cli import main
 from lyra_adapters_server.maintenance.doctor import examine
-from lyra_adapters_server.registry.layout import Layout
+from lyra_adapters_server.registry.layout import Layout, remove_tree
+from lyra_adapters_server.registry.presence import Presence
 from made_registry import MadeRegistry
 from sqlalchemy import text
 
@@ -167,3 +170,40 @@ def test_a_job_that_waits_is_no_problem(registry: MadeRegistry) -> None:
     (registry.layout.work(job_id) / "checkpoints").mkdir(parents=True, mode=0o700)
     registry.layout.work(job_id).chmod(0o700)
     assert examine(registry.layout) == []
+
+
+def test_beside_a_server_only_what_stays_is_wrong(registry: MadeRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = registry.layout.link("a")
+    named = link.readlink()
+
+    def settle(_: float) -> None:
+        link.unlink()
+        link.symlink_to(named)
+
+    stale_link(registry)
+    registry.layout.flat("a", 1).unlink()
+    monkeypatch.setattr("lyra_adapters_server.maintenance.doctor.time.sleep", settle)
+    with Presence(registry.layout.servers):
+        assert [finding.reason for finding in examine(registry.layout)] == ["FLAT_NAME_WRONG"]
+
+
+def test_files_that_vanish_while_it_looks(registry: MadeRegistry) -> None:
+    ended = threading.Event()
+
+    def train() -> None:
+        while not ended.is_set():
+            work = registry.layout.staging / f"job-{uuid.uuid4()}"
+            work.mkdir(mode=0o700)
+            for number in range(5):
+                (work / f"{number}").mkdir(mode=0o700)
+            remove_tree(work)
+
+    with Presence(registry.layout.servers):
+        job = threading.Thread(target=train)
+        job.start()
+        try:
+            for _ in range(100):
+                assert examine(registry.layout) == []
+        finally:
+            ended.set()
+            job.join()
