@@ -107,6 +107,7 @@ async def _serve(settings: Settings, gate: Gate, layout: Layout, database: Datab
             bases=settings.bases,
             device=settings.device,
             dtype=settings.dtype,
+            classify_dtype=settings.classify_dtype,
             threads=settings.threads,
             nice=settings.nice,
             max_loaded_bases=settings.max_loaded_bases,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from lyra_adapters_server.trainer.heads import AnswerTokenHead, ClassifierHead, 
 from lyra_adapters_server.trainer.lora import Adapter, new_config
 from lyra_adapters_server.trainer.norms import speed_up_norms
 from lyra_adapters_server.trainer.pair import PairEncoder
+from lyra_adapters_server.trainer.precision import Precision, take_float32
 from lyra_adapters_server.trainer.prompt import PromptEncoder
 from lyra_adapters_server.trainer.quiet import quiet_transformers
 from lyra_adapters_server.trainer.residual import widen_residual
@@ -72,6 +74,10 @@ class Base(ABC):
     def logits(self, batch: Batch, head: Head) -> torch.Tensor:
         """Runs the model and the head. Returns float32 logits (rows, 3)."""
 
+    def exact(self) -> AbstractContextManager[None]:
+        """Computes in float32, as far as the family allows, whatever the precision of the weights; see precision.py."""
+        return nullcontext()
+
     def linear_names(self) -> tuple[str, ...]:
         """Names of the linear modules that can be adapted, without layer prefixes, sorted."""
         return tuple(sorted(self.card.linear_modules))
@@ -83,8 +89,11 @@ class CausalBase(Base):
     def __init__(self, description: Description, model: nn.Module) -> None:
         """Takes the model over."""
         super().__init__(description, model)
-        if speed_up_norms(model):
-            widen_residual(model)
+        self._precision = Precision(description.dtype)
+        if speed_up_norms(model, self._precision):
+            widen_residual(model, self._precision)
+            decoder: Any = model.base_model
+            take_float32(decoder)
         # A description's encoder is of its family.
         self.encoder: PromptEncoder = description.encoder  # type: ignore[assignment]
 
@@ -111,6 +120,10 @@ class CausalBase(Base):
         decoder: Any = self.model.base_model
         hidden = decoder(input_ids=batch.tokens, use_cache=False).last_hidden_state
         return head(hidden, batch.lengths)
+
+    def exact(self) -> AbstractContextManager[None]:
+        """See Base."""
+        return self._precision.exact()
 
 
 class EncoderBase(Base):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lyra_adapters_server.trainer.base import Base, load_base
+from lyra_adapters_server.trainer.between import call_between_layers
 from lyra_adapters_server.trainer.describe import Description, Files, describe, find_files
 from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.trainer.events import BaseChanged
@@ -33,14 +34,21 @@ class Bases:
     the base stays.
     """
 
-    def __init__(self, config: WorkerConfig, tell: Callable[[BaseChanged], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        config: WorkerConfig,
+        tell: Callable[[BaseChanged], None] = lambda _: None,
+        between_layers: Callable[[], None] | None = None,
+    ) -> None:
         """Takes the settings; loads nothing yet.
 
         Args:
             config: The worker's settings.
             tell: Called with each change of a base model's state.
+            between_layers: Called over and over while a base computes; see call_between_layers.
         """
         self._config = config
+        self._between_layers = between_layers
         self._configs = {base.alias: base for base in config.bases}
         self._tell = tell
         self._searches: dict[str, _Search] = {}
@@ -156,6 +164,8 @@ class Bases:
             told = error.message if isinstance(error, TrainerError) else f"{type(error).__name__} while it was loaded"
             self._say(card.alias, BaseState.FAILED, told)
             raise
+        if self._between_layers is not None:
+            call_between_layers(base.model, self._between_layers)
         self._say(card.alias, BaseState.READY)
         LOG.info("base model %s loaded on %s in %s", card.alias, card.device, card.dtype)
         return base

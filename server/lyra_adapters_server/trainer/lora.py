@@ -14,15 +14,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import peft
 import torch
+import torch.nn.functional as F  # noqa: N812
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.trainer.fused import Dropout, FusedLora
+from lyra_adapters_server.trainer.precision import linear
 from lyra_adapters_server.types import BaseIdentity, LoraConfig
 
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -42,6 +45,25 @@ class _Site:
     name: str
     base: nn.Module
     layer: nn.Module
+
+
+# Which adapter is in a model.
+_ATTACHED: WeakKeyDictionary[nn.Module, Adapter] = WeakKeyDictionary()
+
+
+@contextmanager
+def bare(model: nn.Module) -> Iterator[None]:
+    """Takes the attached adapter, if there is one, out of a model for a while."""
+    adapter = _ATTACHED.pop(model, None)
+    if adapter is None:
+        yield
+        return
+    adapter._detach()
+    try:
+        yield
+    finally:
+        _ATTACHED[model] = adapter
+        adapter._attach()
 
 
 class Adapter:
@@ -69,6 +91,7 @@ class Adapter:
         self.dropout: Dropout | None = None
         self.parameters: dict[str, nn.Parameter] = {}
         self.head: list[nn.Module] = []
+        self._model = model
         self._sites: list[_Site] = []
         before = set(vars(model))
         bare = dict(model.named_modules())
@@ -105,11 +128,12 @@ class Adapter:
     @contextmanager
     def attached(self) -> Iterator[None]:
         """Puts the layers into the model for the time of a forward and backward pass."""
-        for site in self._sites:
-            setattr(site.parent, site.name, site.layer)
+        self._attach()
+        _ATTACHED[self._model] = self
         try:
             yield
         finally:
+            del _ATTACHED[self._model]
             self._detach()
             if self.dropout is not None:
                 self.dropout.finish()
@@ -213,14 +237,20 @@ class Adapter:
 
     def _forward(self, layer: Any, x: torch.Tensor) -> torch.Tensor:
         base, scale = layer.base_layer, self.scale
+        a, b = layer.lora_A[_ADAPTER].weight, layer.lora_B[_ADAPTER].weight
+        if x.dtype != base.weight.dtype:
+            return linear(base, x).add_(F.linear(F.linear(x, a), b), alpha=scale)
         kept, mask = x.detach(), None
         if self.dropout is not None:
             kept, mask = self.dropout(x)
             scale *= self.dropout.scale
-        a, b = layer.lora_A[_ADAPTER].weight, layer.lora_B[_ADAPTER].weight
         # torch leaves `apply` untyped.
         y: torch.Tensor = FusedLora.apply(x, base.weight, base.bias, a, b, scale, kept, mask)  # type: ignore[no-untyped-call]
         return y
+
+    def _attach(self) -> None:
+        for site in self._sites:
+            setattr(site.parent, site.name, site.layer)
 
     def _detach(self) -> None:
         for site in self._sites:

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from lyra_adapters_server.trainer.precision import Precision
+
 
 class RmsNorm(torch.autograd.Function):
     """x / rms(x) * weight, computed in float32, with a gradient for x only."""
@@ -42,15 +44,19 @@ class RmsNorm(torch.autograd.Function):
         return grad.addcmul_(normal, inner, value=-1).mul_(inverse).to(x.dtype), None, None, None
 
 
-def speed_up_norms(model: nn.Module) -> bool:
+def speed_up_norms(model: nn.Module, precision: Precision) -> bool:
     """Replaces the forward passes of a frozen model's norms, where ours provably gives the same.
 
+    Args:
+        model: The model.
+        precision: Of what they give.
+
     Returns:
-        Whether every norm of the model was replaced; each then takes any precision and gives that of its weight.
+        Whether every norm of the model was replaced; each then takes any precision.
     """
     every = True
     for module in model.modules():
-        forward = _ours(module)
+        forward = _ours(module, precision)
         if forward is not None:
             module.forward = forward
         elif type(module).__name__.endswith("Norm"):
@@ -58,7 +64,7 @@ def speed_up_norms(model: nn.Module) -> bool:
     return every
 
 
-def _ours(module: nn.Module) -> Any:
+def _ours(module: nn.Module, precision: Precision) -> Any:
     weight = getattr(module, "weight", None)
     eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     if not type(module).__name__.endswith("RMSNorm") or not isinstance(weight, torch.Tensor) or eps is None:
@@ -70,14 +76,14 @@ def _ours(module: nn.Module) -> Any:
     with torch.no_grad():
         expected = module(probe).float()
         for effective in (weight.detach(), 1 + weight.detach().float()):
-            forward = functools.partial(_forward, effective, float(eps), weight.dtype)
+            forward = functools.partial(_forward, effective, float(eps), precision)
             # One rounding step of bfloat16 is allowed: families round in several places, and ours once.
             if torch.allclose(forward(probe).float(), expected, rtol=2**-7, atol=1e-6):
                 return forward
     return None
 
 
-def _forward(weight: torch.Tensor, eps: float, dtype: torch.dtype, x: torch.Tensor) -> torch.Tensor:
+def _forward(weight: torch.Tensor, eps: float, precision: Precision, x: torch.Tensor) -> torch.Tensor:
     # torch leaves `apply` untyped.
-    y: torch.Tensor = RmsNorm.apply(x, weight, eps, dtype)  # type: ignore[no-untyped-call]
+    y: torch.Tensor = RmsNorm.apply(x, weight, eps, precision.dtype)  # type: ignore[no-untyped-call]
     return y

@@ -28,7 +28,9 @@ from lyra_adapters_server.types import LABELS, AdapterRef, Metrics
 PROMPT_FILE = "prompt.json"
 
 # Somebody waits for Classify, so some pairs are answered in one turn; many take turns with a training.
-_BATCHES_A_QUESTION = 4
+_TOKENS_A_QUESTION = 4096
+# Exact products work on float32 too, and are fastest while it stays in the caches.
+_EXACT_TOKENS_ON_CPU = 512
 
 Probabilities = list[tuple[float, float, float]]
 
@@ -102,7 +104,12 @@ def write_prompt(directory: Path, encoder: TextEncoder, max_length: int, tempera
 
 
 def score_rows(
-    base: Base, subject: Subject, rows: Sequence[Row], budget: TokenBudget | None = None, batches_a_turn: int = 1
+    base: Base,
+    subject: Subject,
+    rows: Sequence[Row],
+    budget: TokenBudget | None = None,
+    batches_a_turn: int = 1,
+    exact: bool = False,
 ) -> Generator[None, None, Probabilities]:
     """Scores rows, yielding after each micro-batch, or after as many as asked.
 
@@ -112,6 +119,7 @@ def score_rows(
         rows: As the subject's encoder gives them.
         budget: Of the micro-batches; becomes smaller if memory runs out. None: the device's usual one.
         batches_a_turn: After how many of them it yields.
+        exact: Compute as in float32; see Base.exact.
 
     Returns:
         Probabilities (rows, 3), in the order of the rows.
@@ -126,7 +134,7 @@ def score_rows(
     number = 0
     while waiting:
         indices = waiting[0]
-        found = _score_batch(base, subject, [rows[index] for index in indices])
+        found = _score_batch(base, subject, [rows[index] for index in indices], exact)
         if found is None:
             give_back(base.device)
             budget.halve(len(indices), max(lengths[index] for index in indices))
@@ -142,11 +150,11 @@ def score_rows(
     return at_temperature(result, subject.temperature)
 
 
-def _score_batch(base: Base, subject: Subject, rows: Sequence[Row]) -> Probabilities | None:
+def _score_batch(base: Base, subject: Subject, rows: Sequence[Row], exact: bool) -> Probabilities | None:
     """Probabilities of a micro-batch; None if memory ran out."""
     try:
         batch = make_batch(rows, base.padding, base.device)
-        with subject.attached(), torch.inference_mode():
+        with subject.attached(), torch.inference_mode(), base.exact() if exact else nullcontext():
             return probabilities(base.logits(batch, subject.head))
     except Exception as error:
         if not is_exhaustion(error):
@@ -204,11 +212,21 @@ def is_headless(base: Base, reference: AdapterRef) -> bool:
     return not reference.directory and not base.card.has_head
 
 
-def classify(spec: ClassifySpec, bases: Bases) -> Iterator[TrainerEvent | None]:
-    """As `score`, for pairs whose label is not known: no metrics."""
+def classify(spec: ClassifySpec, bases: Bases, exact: bool = True) -> Iterator[TrainerEvent | None]:
+    """As `score`, for pairs whose label is not known: no metrics.
+
+    Args:
+        spec: What to classify, with what.
+        bases: The base models.
+        exact: Say what anybody else computes from the same files in float32, and not what bfloat16 makes of it.
+    """
     yield from bases.prepare(spec.subject.base_alias)
     with bases.use(spec.subject.base_alias) as base:
         subject = open_subject(base, spec.subject)
         rows = encode_pairs(spec.pairs, subject.encoder, min(spec.max_length, base.card.max_length))
-        found = yield from score_rows(base, subject, rows, batches_a_turn=_BATCHES_A_QUESTION)
+        tokens = score_token_budget(base)
+        if exact and base.device.type == "cpu":
+            tokens = _EXACT_TOKENS_ON_CPU
+        batches_a_turn = max(1, _TOKENS_A_QUESTION // tokens)
+        found = yield from score_rows(base, subject, rows, TokenBudget(tokens), batches_a_turn, exact)
     yield Scored(metrics=None, probabilities=found, truncated=[row.truncated for row in rows])

@@ -1,7 +1,8 @@
 """The trainer's process: `python -m lyra_adapters_server.trainer.worker --fd N`.
 
 The first line on the socket is the WorkerConfig; then Requests come and Replies go. Requests take turns, each half a
-micro-batch of training or one of scoring, so scoring and cancelling never wait for a whole training. When the other
+micro-batch of training or one of scoring, so scoring and cancelling never wait for a whole training. What somebody
+waits for does not even wait for a turn to end: it is begun between two layers of whatever is computed. When the other
 side closes the socket, the process ends: without its server nobody would take the result.
 """
 
@@ -54,6 +55,9 @@ LOG = logging.getLogger(__name__)
 
 Work = Iterator[TrainerEvent | None]
 
+# What is begun in the midst of another request's turn.
+URGENT = frozenset({"classify"})
+
 # Least seconds between two signs of life. They are sent after turns of work, not by a clock.
 ALIVE_S = 1.0
 
@@ -72,6 +76,11 @@ class Worker:
         self._methods = methods
         # What it does of itself takes turns with the requests.
         self._running: dict[int, Work] = {OF_ITSELF: start} if start is not None else {}
+        # Lines that came in the midst of a turn and are for after it.
+        self._later: list[bytes] = []
+        # Whether nothing may be begun now in the midst of a turn.
+        self._undisturbed = False
+        self._urgent: set[int] = set()
         self._told = 0.0
 
     def run(self) -> None:
@@ -88,14 +97,35 @@ class Worker:
 
     def _serve(self) -> None:
         while True:
-            for line in self._channel.lines(wait=not self._running):
+            later, self._later = self._later, []
+            for line in [*later, *self._channel.lines(wait=not self._running and not later)]:
                 self.accept(line)
             if self._channel.closed:
                 return
             # The newest first: a question of a moment waits for the turn that is under way, not for another one.
             for number in sorted(self._running, reverse=True):
-                self._turn(number)
+                # An urgent one may have ended in the midst of another's turn, and another one is not to delay it.
+                if number in self._running:
+                    self._undisturbed = number in self._urgent
+                    self._turn(number)
             self._tell_of_progress()
+
+    def between_layers(self) -> None:
+        """Begins what is urgent, in the midst of another request's turn; its first turn is done when this returns."""
+        if self._undisturbed:
+            return
+        self._undisturbed = True
+        try:
+            for line in self._channel.lines(wait=False):
+                if _method(line) in URGENT:
+                    known = set(self._running)
+                    self.accept(line)
+                    for number in set(self._running) - known:
+                        self._turn(number)
+                else:
+                    self._later.append(line)
+        finally:
+            self._undisturbed = False
 
     def accept(self, line: bytes) -> None:
         """Starts the request of a line, or answers it at once."""
@@ -117,6 +147,8 @@ class Worker:
                 self._channel.send(Reply(id=number, done=True).model_dump_json())
             else:
                 self._running[number] = self._methods[request.method](request.params)
+                if request.method in URGENT:
+                    self._urgent.add(number)
                 LOG.info("request %d: %s", number, request.method)
         except ValidationError as error:
             self._fail(number, RequestError(reason="INVALID_SPEC", message=_fields(error)))
@@ -179,6 +211,7 @@ class Worker:
 
     def _stop(self, number: int) -> None:
         work = self._running.pop(number)
+        self._urgent.discard(number)
         if hasattr(work, "close"):
             work.close()
         del work
@@ -215,6 +248,13 @@ def _is_full_disk(error: Exception) -> bool:
     return getattr(error, "errno", None) in full or any(f"(os error {number})" in str(error) for number in full)
 
 
+def _method(line: bytes) -> str:
+    try:
+        return Request.model_validate_json(line).method
+    except ValidationError:
+        return ""
+
+
 def _fields(error: ValidationError) -> str:
     # The values are left out: they may be a sample's text.
     found = error.errors(include_input=False, include_context=False, include_url=False)
@@ -235,7 +275,9 @@ def _make_worker(config: WorkerConfig, channel: LineChannel) -> Worker:
     def tell(change: BaseChanged) -> None:
         channel.send(Reply(id=OF_ITSELF, event=change).model_dump_json())
 
-    bases = Bases(config, tell)
+    exact = config.classify_dtype == "float32"
+    # Before anything is computed there is a worker.
+    bases = Bases(config, tell, lambda: worker.between_layers())
 
     def load(spec: LoadSpec) -> Work:
         yield from bases.prepare(spec.base_alias)
@@ -246,10 +288,11 @@ def _make_worker(config: WorkerConfig, channel: LineChannel) -> Worker:
         "load": lambda params: load(LoadSpec.model_validate(params)),
         "train": lambda params: train(TrainSpec.model_validate(params), bases),
         "score": lambda params: score(ScoreSpec.model_validate(params), bases),
-        "classify": lambda params: classify(ClassifySpec.model_validate(params), bases),
+        "classify": lambda params: classify(ClassifySpec.model_validate(params), bases, exact),
         "make_format": lambda params: make_format(FormatSpec.model_validate(params), bases),
     }
-    return Worker(channel, methods, bases.start())
+    worker = Worker(channel, methods, bases.start())
+    return worker
 
 
 def main(arguments: list[str] | None = None) -> int:
