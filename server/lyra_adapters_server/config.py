@@ -150,11 +150,11 @@ class Settings(BaseSettings):
         "auto",
         description="Number format of the frozen base. auto takes bfloat16 where the device computes it fast.",
     )
-    classify_dtype: Literal["float32", "base"] = Field(
-        "float32",
-        description="Precision in which a causal base answers Classify. float32: what transformers and peft compute "
-        "from the same files in float32, whatever --dtype is; up to three times as slow as base: that of --dtype, "
-        "whose rounding can move a probability by some hundredths.",
+    classify_dtype: Literal["base", "float32"] = Field(
+        "base",
+        description="Precision in which a causal base answers Classify. base: that of --dtype; bfloat16's rounding can "
+        "move a probability by some hundredths. float32: what transformers and peft compute from the same files in "
+        "float32, whatever --dtype is; two to three times as slow.",
     )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads of the trainer; 0 takes one a core.")
     nice: int = Field(

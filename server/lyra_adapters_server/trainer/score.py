@@ -212,7 +212,7 @@ def is_headless(base: Base, reference: AdapterRef) -> bool:
     return not reference.directory and not base.card.has_head
 
 
-def classify(spec: ClassifySpec, bases: Bases, exact: bool = True) -> Iterator[TrainerEvent | None]:
+def classify(spec: ClassifySpec, bases: Bases, exact: bool = False) -> Iterator[TrainerEvent | None]:
     """As `score`, for pairs whose label is not known: no metrics.
 
     Args:

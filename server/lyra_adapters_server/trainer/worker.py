@@ -211,12 +211,13 @@ class Worker:
 
     def _stop(self, number: int) -> None:
         work = self._running.pop(number)
+        urgent = number in self._urgent
         self._urgent.discard(number)
         if hasattr(work, "close"):
             work.close()
         del work
-        # It takes a fifth of a second, which a training beside it would wait for.
-        if not self._running:
+        # It takes a fifth of a second, which a training beside it would wait for, or the next question.
+        if not self._running and not urgent:
             gc.collect()
 
     def _fail(self, number: int, failure: RequestError) -> None:
