@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from pathlib import Path
-
-import torch
 
 from lyra_adapters_server import failpoints
 from lyra_adapters_server.trainer.base import Base
 from lyra_adapters_server.trainer.bases import Bases
 from lyra_adapters_server.trainer.calibration import at_temperature
 from lyra_adapters_server.trainer.checkpoint import Checkpoint, Checkpoints, Unusable, fingerprint
-from lyra_adapters_server.trainer.data import Row, encode_rows, make_batch, split_by_length, training_order, weighted
+from lyra_adapters_server.trainer.data import encode_rows, split_by_length, training_order, weighted
 from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.trainer.events import (
     Calibration,
@@ -26,11 +24,11 @@ from lyra_adapters_server.trainer.events import (
     TrainerWarning,
     TrainingStarted,
 )
-from lyra_adapters_server.trainer.exhaustion import TokenBudget, is_exhaustion, let_frames_go
+from lyra_adapters_server.trainer.exhaustion import TokenBudget
 from lyra_adapters_server.trainer.fused import Dropout
-from lyra_adapters_server.trainer.heads import summed_loss
 from lyra_adapters_server.trainer.memory import give_back
 from lyra_adapters_server.trainer.metrics import compute_metrics
+from lyra_adapters_server.trainer.micro_batch import backward, forward
 from lyra_adapters_server.trainer.plan import settle, with_threads
 from lyra_adapters_server.trainer.progress import ProgressMeter
 from lyra_adapters_server.trainer.schedule import Schedule
@@ -38,30 +36,10 @@ from lyra_adapters_server.trainer.score import Subject, score_champion, score_ro
 from lyra_adapters_server.trainer.spec import TrainSpec
 from lyra_adapters_server.trainer.state import TrainState, learning_rate_at
 from lyra_adapters_server.trainer.suspend import Suspend
-from lyra_adapters_server.types import LoraConfig, Metrics
+from lyra_adapters_server.trainer.targets import target_modules
+from lyra_adapters_server.types import Metrics
 
 Events = Generator[TrainerEvent | None, None, None]
-
-ALL_LINEAR = "all-linear"
-
-
-def target_modules(base: Base, lora: LoraConfig) -> tuple[str, ...]:
-    """Resolves the targets asked for: none means the family's, `all-linear` every linear module.
-
-    Raises:
-        TrainerError: TARGET_MODULES_UNKNOWN.
-    """
-    if not lora.target_modules:
-        return base.card.default_target_modules
-    if lora.target_modules == (ALL_LINEAR,):
-        return base.linear_names()
-    unknown = sorted(set(lora.target_modules) - set(base.linear_names()))
-    if unknown:
-        raise TrainerError(
-            "TARGET_MODULES_UNKNOWN",
-            f"no linear module is called {', '.join(unknown)}; there are {', '.join(base.linear_names())}",
-        )
-    return tuple(sorted(set(lora.target_modules)))
 
 
 def train(spec: TrainSpec, bases: Bases) -> Iterator[TrainerEvent | None]:
@@ -344,12 +322,14 @@ class _Run:
             batch = [rows[position] for position in positions]
             tokens = sum(len(row.tokens) for row in batch)
             start = time.monotonic()
-            part = self._forward(batch, len(rows), number)
+            self._dropout.start(self._state.step, number)
+            smoothing = self._training.label_smoothing
+            part = forward(self._base, self._subject, batch, self._dropout, smoothing, of=len(rows))
             self._progress.worked(0, time.monotonic() - start)
             # Two turns, since each takes about as long: the graph stands while others use the base.
             yield None
             start = time.monotonic()
-            found = None if part is None else _backward(part)
+            found = None if part is None else backward(part)
             del part
             if found is None:
                 self._state.discard_gradients()
@@ -375,27 +355,6 @@ class _Run:
             plan=self.plan,
         )
 
-    def _forward(self, rows: Sequence[Row], step_rows: int, number: int) -> torch.Tensor | None:
-        """Runs the model on a micro-batch; returns its share of the step's loss, with the graph behind it.
-
-        None if memory ran out.
-        """
-        self._dropout.start(self._state.step, number)
-        self._adapter.dropout = self._dropout
-        try:
-            batch = make_batch(rows, self._base.padding, self._base.device)
-            with self._adapter.attached(), torch.enable_grad():
-                logits = self._base.logits(batch, self._subject.head)
-                smoothing = self._training.label_smoothing
-                return summed_loss(logits, batch.labels, smoothing, batch.weights) / step_rows
-        except Exception as error:
-            if not is_exhaustion(error):
-                raise
-            let_frames_go(error)
-            return None
-        finally:
-            self._adapter.dropout = None
-
     def _evaluation_steps(self) -> set[int]:
         count = self._training.epochs * self._training.evaluations_per_epoch
         return {max(1, round(len(self._order) * number / count)) for number in range(1, count + 1)}
@@ -414,15 +373,3 @@ class _Run:
             run=self._run.number,
             run_name=self._run.name,
         )
-
-
-def _backward(loss: torch.Tensor) -> float | None:
-    """Adds a micro-batch's gradients; returns its loss, None if memory ran out."""
-    try:
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    except Exception as error:
-        if not is_exhaustion(error):
-            raise
-        let_frames_go(error)
-        return None
-    return float(loss.detach())
