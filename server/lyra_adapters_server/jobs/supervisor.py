@@ -31,6 +31,7 @@ from lyra_adapters_server.jobs.resuming import (
     stored_plan,
 )
 from lyra_adapters_server.logs import without_text
+from lyra_adapters_server.registry.anchor import picked_out
 from lyra_adapters_server.registry.describe import version_payload
 from lyra_adapters_server.registry.layout import Layout
 from lyra_adapters_server.registry.names import parse_full_name
@@ -266,6 +267,7 @@ class Supervisor:
             lora=LoraConfig.model_validate(job.lora),
             training=config,
             inner=inner,
+            picked_out=picked_out(rows),
             replay_samples=replay_rows(rows, general) if config.replay_general_rows else (),
             champion=champion.ref,
             continue_from=parent,

@@ -18,21 +18,25 @@ def is_correction(sample: Sample) -> bool:
 
 
 def anchor_positions(held_out: Sequence[Sample]) -> list[int]:
-    """Positions of the held-out rows that show use as it is, so that they can anchor the verdict; none if too few.
-
-    Rows of which no prediction is known do: no model's errors chose them. Reviewed rows do if confirmations are among
-    them in their proportion: at least MIN_CONFIRMATIONS, and at least half as many as the corrections, because even
-    guessing is right on every third pair, so more corrections than that were picked out. Corrections that were picked
-    out do not: the model in force is wrong on them because that is why they are there. Nor do their few confirmations,
-    on which it is right for the same reason.
-    """
-    reviewed = [index for index, sample in enumerate(held_out) if sample.original_label is not None]
-    corrections = sum(is_correction(held_out[index]) for index in reviewed)
-    confirmations = len(reviewed) - corrections
-    proportionate = confirmations >= max(MIN_CONFIRMATIONS, corrections / 2)
-    left_out = set() if proportionate else set(reviewed)
+    """Positions of the held-out rows that show use as it is, so that they can anchor the verdict; none if too few."""
+    left_out = set(picked_out(held_out))
     found = [index for index in range(len(held_out)) if index not in left_out]
     return found if len(found) >= MIN_ANCHOR_ROWS else []
+
+
+def picked_out(samples: Sequence[Sample]) -> tuple[int, ...]:
+    """Positions of the rows that don't show use as it is: reviews that came because a model had erred.
+
+    Rows of which no prediction is known do show it: no model's errors chose them. Reviewed rows do if confirmations are
+    among them in their proportion: at least MIN_CONFIRMATIONS, and at least half as many as the corrections, because
+    even guessing is right on every third pair, so more corrections than that were picked out. Corrections that were
+    picked out do not: the model in force is wrong on them because that is why they are there. Nor do their few
+    confirmations, on which it is right for the same reason.
+    """
+    reviewed = [index for index, sample in enumerate(samples) if sample.original_label is not None]
+    corrections = sum(is_correction(samples[index]) for index in reviewed)
+    confirmations = len(reviewed) - corrections
+    return () if confirmations >= max(MIN_CONFIRMATIONS, corrections / 2) else tuple(reviewed)
 
 
 def review_error_rate(reviews: Sequence[Sample]) -> float | None:

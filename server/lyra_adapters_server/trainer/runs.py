@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from lyra_adapters_server.trainer.calibration import Triple, fit_temperature
 from lyra_adapters_server.types import TrainingConfig, Value
 
+# Fewest rows that a temperature is fitted on without those that were picked out.
+LEAST_IN_USE = 20
+
 
 @dataclass(frozen=True)
 class Run:
@@ -42,6 +45,8 @@ class RunResult(Value):
     rows: int
     probabilities: list[Triple]
     labels: list[int]
+    # Which of the inner rows came because a model had erred (TrainSpec.picked_out); empty: none.
+    picked_out: tuple[bool, ...] = ()
 
 
 def plan_runs(rows: int, folds: Sequence[Sequence[int]], training: TrainingConfig) -> list[Run]:
@@ -96,11 +101,23 @@ def final_run(run: Run, training: TrainingConfig, results: Sequence[RunResult]) 
 
 
 def temperature_of(results: Sequence[RunResult]) -> tuple[float, int, bool]:
-    """The best candidate's temperature, the rows it was fitted on, and whether they were predicted in folds."""
+    """The best candidate's temperature, the rows it was fitted on, and whether they were predicted in folds.
+
+    Rows that were picked out are left aside where there are LEAST_IN_USE others: a model is right on fewer of them than
+    in use, so that it would be made less sure than it should be.
+    """
     best = best_candidate(results)
     own = [result for result in results if result.candidate == best]
-    probabilities = [row for result in own for row in result.probabilities]
-    labels = [label for result in own for label in result.labels]
+    everything = [
+        row
+        for result in own
+        for row in zip(
+            result.probabilities, result.labels, result.picked_out or (False,) * len(result.labels), strict=True
+        )
+    ]
+    in_use = [row for row in everything if not row[2]]
+    fitted = in_use if len(in_use) >= LEAST_IN_USE else everything
+    probabilities, labels = [row[0] for row in fitted], [row[1] for row in fitted]
     return fit_temperature(probabilities, labels), len(labels), len(own) > 1
 
 

@@ -56,6 +56,7 @@ class Schedule:
             rows: Rows to train on, general rows that are replayed included; those come last and are never inner rows.
         """
         self._training, own = spec.training, len(spec.training_samples)
+        self._picked_out = frozenset(spec.picked_out)
         replayed = tuple(range(own, rows))
         planned = plan_runs(own, spec.inner or (), spec.training)
         self.runs = [replace(run, rows=(*run.rows, *replayed)) for run in planned]
@@ -125,6 +126,7 @@ class Schedule:
                 rows=len(labels),
                 probabilities=list(probabilities),
                 labels=list(labels),
+                picked_out=tuple(row in self._picked_out for row in run.inner),
             )
         )
         candidates = {one.candidate for one in self.runs}

@@ -101,6 +101,9 @@ class TrainSpec(Value):
     # temperature, fold by fold. Empty: nothing is chosen, and the last step is kept. None: the validation samples
     # choose the best step, which only suits callers that compare nothing on them.
     inner: tuple[tuple[int, ...], ...] | None = None
+    # Positions among the training samples of reviews that came because a model had erred: of probabilities in use they
+    # say little, so the temperature is fitted without them where there are enough others.
+    picked_out: tuple[int, ...] = ()
     # Rows that are trained on beside them, against forgetting.
     replay_samples: tuple[Sample, ...] = ()
     # Scored on the validation samples before training starts.

@@ -4,7 +4,14 @@ import pytest
 from lyra_adapters_server.trainer.balance import label_weights
 from lyra_adapters_server.trainer.calibration import at_temperature, fit_temperature
 from lyra_adapters_server.trainer.excerpt import excerpt
-from lyra_adapters_server.trainer.runs import RunResult, best_candidate, final_run, plan_runs, temperature_of
+from lyra_adapters_server.trainer.runs import (
+    LEAST_IN_USE,
+    RunResult,
+    best_candidate,
+    final_run,
+    plan_runs,
+    temperature_of,
+)
 from lyra_adapters_server.types import Candidate, TrainingConfig
 
 TWO = TrainingConfig(candidates=(Candidate(learning_rate=1e-3), Candidate(epochs=3)))
@@ -99,3 +106,24 @@ def test_an_excerpt_keeps_what_the_hypothesis_speaks_of_in_its_order() -> None:
 def test_an_excerpt_of_japanese() -> None:
     text = "美術館は九時に開く。切符は入口で買える。四号室の絵は贋作であった。犬は外で待つ。"
     assert excerpt(text, "その絵は贋作である。", lambda part: len(part) <= 14) == "四号室の絵は贋作であった。"
+
+
+@pytest.mark.parametrize("others", [LEAST_IN_USE, LEAST_IN_USE - 1])
+def test_rows_that_an_error_chose_do_not_make_a_version_less_sure(others: int) -> None:
+    # Right wherever no error chose the row, wrong wherever one did.
+    found = RunResult(
+        candidate=0,
+        best_share=0.5,
+        loss=0.5,
+        rows=others + 40,
+        probabilities=[(0.7, 0.2, 0.1)] * (others + 40),
+        labels=[0] * others + [1] * 40,
+        picked_out=(*[False] * others, *[True] * 40),
+    )
+    temperature, rows, _ = temperature_of([found])
+    if others == LEAST_IN_USE:
+        assert temperature < 1
+        assert rows == others
+    else:
+        assert temperature > 1
+        assert rows == others + 40
