@@ -30,9 +30,8 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "nli")
     arguments = parser.parse_args()
-    general = shipped_rows()
     sets = {name: read(arguments.data / f"{name}.jsonl") for name in SETS}
-    sets["general"] = [row.model_dump(mode="json") for row in (*general.anchor, *general.replay)]
+    sets["general"] = [row.model_dump(mode="json") for row in shipped_rows().anchor]
     cache = str(Path("~/.cache/lyra-adapters").expanduser())
     bases = Bases(WorkerConfig(bases=(BaseModelConfig(alias="demo", source="demo"),), cache_dir=cache))
     for _ in bases.prepare("demo"):

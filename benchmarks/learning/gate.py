@@ -6,10 +6,11 @@ FEATURES.npz comes from benchmarks/learning/features.py. The trained part is a m
 features, with the service's own inner rows, temperature, split by document, and gate (registry/gate.py).
 
 In each repetition a champion is trained on all that one set has. Then come challengers: the same rows with permuted
-labels, the same rows with another seed, and the same rows with 200 more real reviews of the other set. Reviews are a
-sample of what the champion says (natural), rows it gets wrong and a fifth as many that it gets right (mixed), or only
-rows that it gets wrong (corrections). The gate sees either the held-out rows of both sets, as where feedback is
-cumulative, or those of the reviews alone.
+labels, the same rows with another seed, the same rows with 200 more real reviews of the other set, and those reviews
+with a third of the rows, so that what the champion knew is partly forgotten. Reviews are a sample of what the champion
+says (natural), rows it gets wrong and a fifth as many that it gets right (mixed), or only rows that it gets wrong
+(corrections). The gate sees either the held-out rows of both sets, as where feedback is cumulative, or those of the
+reviews alone.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ import argparse
 import itertools
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lyra_adapters_server.feedback.general import REPLAY_EVERY
+from lyra_adapters_server.registry.anchor import picked_out
 from lyra_adapters_server.registry.gate import Evidence, Outcome, judge
 from lyra_adapters_server.trainer.calibration import at_temperature, fit_temperature
+from lyra_adapters_server.trainer.runs import LEAST_IN_USE
 from lyra_adapters_server.types import LABELS, Sample
 from scipy.optimize import minimize
 
@@ -33,7 +36,7 @@ Model = Callable[[Array], list[tuple[float, float, float]]]
 
 SETS = ("scifact", "checkcovid")
 REVIEWS = ("natural", "mixed", "corrections")
-CHALLENGERS = ("permuted labels", "another seed", "200 more reviews")
+CHALLENGERS = ("permuted labels", "another seed", "200 more reviews", "two thirds forgotten")
 # Kept directions of the features and strength of the penalty: what does best on the dev rows.
 DIRECTIONS, PENALTY = 256, 20.0
 HELD_OUT, MORE = 0.2, 200
@@ -77,19 +80,21 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     sets, general = load(arguments.features)
+    found: dict[tuple[bool, str, str], dict[str, Counter[Outcome]]] = {}
+    for first, reviews in itertools.product(SETS, REVIEWS):
+        for seed in range(arguments.repeats):
+            for (cumulative, name), outcome in repetition(sets, general, first, reviews, seed).items():
+                row = found.setdefault((cumulative, first, reviews), {name: Counter() for name in CHALLENGERS})
+                row[name][outcome] += 1
     lines = [
         f"| gate sees | champion | reviews | {' | '.join(CHALLENGERS)} |",
-        "| --- | --- | --- | --- | --- | --- |",
+        f"|{' --- |' * (3 + len(CHALLENGERS))}",
     ]
-    for cumulative, first, reviews in itertools.product((True, False), SETS, REVIEWS):
-        found = {name: Counter[Outcome]() for name in CHALLENGERS}
-        for seed in range(arguments.repeats):
-            for name, outcome in repetition(sets, general, first, reviews, seed, cumulative=cumulative).items():
-                found[name][outcome] += 1
-        cells = " | ".join(cell(found[name]) for name in CHALLENGERS)
+    for (cumulative, first, reviews), row in sorted(found.items(), key=lambda one: not one[0][0]):
+        cells = " | ".join(cell(row[name]) for name in CHALLENGERS)
         lines.append(f"| {'both sets' if cumulative else 'reviews alone'} | {first} | {reviews} | {cells} |")
-        print(lines[-1], flush=True)
     text = "\n".join([*lines, "", f"{arguments.repeats} repetitions a cell. Put in force / BETTER / WORSE."])
+    print(text)
     if arguments.output:
         arguments.output.write_text(text + "\n", encoding="utf-8")
 
@@ -113,43 +118,43 @@ def load(path: Path) -> tuple[dict[str, Rows], Rows]:
         return Rows(x, stored[f"{name}_y"], stored[f"{name}_g"])
 
     whole = {name: rows(f"{name}_train").plus(rows(f"{name}_dev")) for name in SETS}
-    general = rows("general")
-    documents = list(dict.fromkeys(general.document))
-    replayed = set(documents[REPLAY_EVERY - 1 :: REPLAY_EVERY])
-    return whole, general.at(np.array([document not in replayed for document in general.document]))
+    return whole, rows("general")
 
 
 def repetition(
-    sets: dict[str, Rows], general: Rows, first: str, reviews: str, seed: int, *, cumulative: bool
-) -> dict[str, Outcome]:
-    """One champion and its three challengers."""
+    sets: dict[str, Rows], general: Rows, first: str, reviews: str, seed: int
+) -> dict[tuple[bool, str], Outcome]:
+    """One champion and its challengers, with and without the first set's held-out rows before the gate."""
     random = np.random.default_rng([seed, SETS.index(first)])
     old = sets[first]
     old_held = held_out(old.document, HELD_OUT, random)
-    champion = train(old.at(~old_held), seed)
+    before, judged = old.at(~old_held), old.at(old_held)
+    champion = train(before, seed)
     other = sets[next(name for name in SETS if name != first)]
     other = Rows(other.x, other.y, other.document, answers(champion(other.x)))
     new = other.at(choose(other, reviews, round(MORE / (1 - HELD_OUT)), random))
     new_held = held_out(new.document, HELD_OUT, random)
-    judged, rest = (old.at(old_held), old.at(~old_held)) if cumulative else (None, None)
-    gate_rows = judged.plus(new.at(new_held)) if judged else new.at(new_held)
-    known = rest.plus(new.at(~new_held)) if rest else new.at(~new_held)
-    every = old.at(~old_held).plus(new.at(~new_held))
+    added, new = new.at(~new_held), new.at(new_held)
+    every = before.plus(added)
+    kept = before.at(held_out(before.document, 1 / 3, random))
     challengers = {
-        "permuted labels": train(Rows(every.x, random.permutation(every.y), every.document), seed + 500),
-        "another seed": train(old.at(~old_held), seed + 500),
+        "permuted labels": train(Rows(every.x, random.permutation(every.y), every.document, every.said), seed + 500),
+        "another seed": train(before, seed + 500),
         "200 more reviews": train(every, seed + 500),
+        "two thirds forgotten": train(kept.plus(added), seed + 500),
     }
-    samples, all_samples = gate_rows.samples(), [*gate_rows.samples(), *known.samples()]
-    anchor = general.samples()
-    return {
-        name: judge(
-            Evidence(samples, champion(gate_rows.x), challenger(gate_rows.x)),
-            Evidence(anchor, champion(general.x), challenger(general.x)),
-            all_samples,
-        ).outcome
-        for name, challenger in challengers.items()
-    }
+    anchor = Evidence(general.samples(), champion(general.x), ())
+    found: dict[tuple[bool, str], Outcome] = {}
+    for cumulative in (True, False):
+        rows, known = (judged.plus(new), before.plus(added)) if cumulative else (new, added)
+        held = Evidence(rows.samples(), champion(rows.x), ())
+        for name, challenger in challengers.items():
+            found[cumulative, name] = judge(
+                replace(held, challenger=challenger(rows.x)),
+                replace(anchor, challenger=challenger(general.x)),
+                [*held.samples, *known.samples()],
+            ).outcome
+    return found
 
 
 def choose(rows: Rows, reviews: str, count: int, random: np.random.Generator) -> Array:
@@ -203,7 +208,10 @@ def train(rows: Rows, seed: int) -> Model:
     def raw(features: Array) -> list[tuple[float, float, float]]:
         return [(row[0], row[1], row[2]) for row in softmax(features @ matrix + bias).tolist()]
 
-    temperature = fit_temperature(raw(rows.x[inner]), rows.y[inner].tolist())
+    in_use = inner.copy()
+    in_use[list(picked_out(rows.samples()))] = False
+    fitted = in_use if in_use.sum() >= LEAST_IN_USE else inner
+    temperature = fit_temperature(raw(rows.x[fitted]), rows.y[fitted].tolist())
     return lambda features: at_temperature(raw(features), temperature)
 
 

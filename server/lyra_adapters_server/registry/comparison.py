@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, ndtri
+from scipy.special import bdtr, ndtr, ndtri
 
 from lyra_adapters_server.types import LABELS, Sample
 
@@ -77,6 +77,30 @@ class Comparison:
     p_value: float
 
 
+@dataclass(frozen=True)
+class Chance:
+    """How much better a model's probabilities fit their rows than if they were dealt out among them by chance.
+
+    Attributes:
+        rows: Rows looked at.
+        z: The probability given to the correct labels, summed; less its mean under chance, in standard deviations.
+    """
+
+    rows: int
+    z: float
+
+    @property
+    def p_value(self) -> float:
+        """Probability that chance does as well."""
+        return float(ndtr(-self.z))
+
+    def rows_for(self, significance: float) -> float:
+        """Rows after which chance would be ruled out, with chance POWER, if the model is as good as it seems."""
+        if self.z <= 0:
+            return math.inf
+        return self.rows * (float(ndtri(1 - significance) + ndtri(POWER)) / self.z) ** 2
+
+
 def mcnemar(gained: int, lost: int) -> float:
     """Exact two-sided p-value of McNemar's test: rows that changed fall either way like a fair coin (1947).
 
@@ -125,6 +149,31 @@ def compare(
         lost=lost,
         p_value=mcnemar(gained, lost),
     )
+
+
+def beyond_chance(samples: Sequence[Sample], probabilities: Probabilities) -> Chance:
+    """A permutation test: does the model give the correct labels more than it would if rows and labels were reshuffled?
+
+    Probabilities tell more than answers, so that a model that is right on half of 200 rows is told from chance nearly
+    always. Mean and variance over all permutations are exact and the sum is nearly normal (Hoeffding, 1951, A
+    combinatorial central limit theorem); rows of one document widen it by their design effect.
+
+    Args:
+        samples: The rows, with their correct labels.
+        probabilities: (rows, 3), in the order of LABELS.
+    """
+    rows = len(samples)
+    labels = np.array([LABELS.index(sample.correct_label) for sample in samples])
+    given = np.asarray(probabilities, dtype=float).reshape(rows, len(LABELS))
+    shares = np.bincount(labels, minlength=len(LABELS)) / max(1, rows)
+    # What is left when what a row gives all labels, and what all rows give a label, is taken away.
+    own = given - given.mean(axis=0) - (given @ shares)[:, None] + given.mean(axis=0) @ shares
+    variance = float((own**2 @ shares).sum()) * rows / max(1, rows - 1)
+    # Rounding leaves a trace where every row has the same probabilities.
+    if variance <= 1e-18 * rows:
+        return Chance(rows, 0.0)
+    correct = own[np.arange(rows), labels]
+    return Chance(rows, float(correct.sum()) / math.sqrt(variance * _design_effect(correct, _clusters(samples))))
 
 
 def _brier(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:

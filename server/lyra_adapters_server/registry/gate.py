@@ -16,20 +16,23 @@ from lyra_adapters_server.registry.anchor import (
     review_error_rate,
     review_weights,
 )
-from lyra_adapters_server.registry.comparison import POWER, Comparison, Probabilities, compare
+from lyra_adapters_server.registry.comparison import POWER, Chance, Comparison, Probabilities, beyond_chance, compare
 from lyra_adapters_server.types import LABELS, Sample
 
 # A difference counts as there if chance alone would show one as large, either way, less often than this.
 SIGNIFICANCE = 0.05
 # The same for whether the challenger knows anything of the rows. Stricter, since a challenger that learnt nothing must
 # not come in force, even where the champion is so weak that it costs little.
-KNOWS_SIGNIFICANCE = 0.005
+KNOWS_SIGNIFICANCE = 0.0003
+# And for whether corrections are learnt. There are few of them as a rule.
+LEARNT_SIGNIFICANCE = 0.005
 # What a challenger may cost and still count as not worse. The Brier score decides, since it uses the probabilities and
-# so needs far fewer rows than accuracy does: with CONFIDENCE it must not rise by more than this.
-BRIER_MARGIN = 0.03
+# so needs far fewer rows than accuracy does: with CONFIDENCE it must not rise by more than this. Two trainings by one
+# recipe differ by a third of it, and 200 rows tell it to a third of it (docs/learning.md).
+BRIER_MARGIN = 0.06
 CONFIDENCE = 0.9
-# Beside that, no more than one row in twenty may seem lost: what a person would notice.
-ACCURACY_MARGIN = 0.05
+# Beside that, no more than one row in twelve may seem lost, however few there are.
+ACCURACY_MARGIN = 0.08
 
 
 # More than this, and the honest answer is that the two are too alike for reviews to tell.
@@ -83,7 +86,15 @@ class Learnt:
     @property
     def shown(self) -> bool:
         """Whether chance is ruled out."""
-        return self.p_value <= KNOWS_SIGNIFICANCE
+        return self.p_value <= LEARNT_SIGNIFICANCE
+
+    @property
+    def rows_needed(self) -> float:
+        """Corrections after which chance would be ruled out, with chance POWER, if as many are learnt as it seems."""
+        distance = self.challenger_right / self.rows - self.by_chance
+        spread = math.sqrt(self.by_chance * (1 - self.by_chance))
+        reach = float(ndtri(1 - LEARNT_SIGNIFICANCE) + ndtri(POWER)) * spread
+        return (reach / distance) ** 2 if distance > 0 else math.inf
 
 
 @dataclass(frozen=True)
@@ -118,19 +129,21 @@ def judge(held_out: Evidence, general: Evidence, reviews: Sequence[Sample] = ())
     rows that changed sides, and intervals of the differences of accuracy and Brier score (comparison.compare).
 
     1. UNDECIDED if no review was held out, or there is no anchor.
-    2. WORSE if the challenger loses on the anchor or on all held-out reviews: significantly fewer rows right, or a
-       Brier score that is significantly higher, by more than BRIER_MARGIN, with no more rows right.
+    2. WORSE if the challenger *loses* on the anchor or on all held-out reviews: significantly fewer rows right, and a
+       significantly higher Brier score; or that alone, by more than BRIER_MARGIN, with no more rows right.
     3. UNDECIDED unless the anchor excludes a cost: with CONFIDENCE the Brier score is no more than BRIER_MARGIN higher,
-       and accuracy does not seem to fall by more than ACCURACY_MARGIN.
-    4. Where reviews are the anchor: UNDECIDED unless the challenger *knows* something of them: significantly more
-       right than its answers would have if they were dealt out among the rows by chance. Then BETTER if it *gains*
-       (significantly more rows right, and a significantly lower Brier score), else NOT_WORSE.
+       rows right are not significantly fewer, and do not seem to be by more than ACCURACY_MARGIN.
+    4. Where reviews are the anchor: UNDECIDED unless the challenger *knows* something of them: its probabilities fit
+       the rows better than if they were dealt out among them by chance (comparison.beyond_chance), at
+       KNOWS_SIGNIFICANCE. Then BETTER if it *gains* (significantly more rows right, and a significantly lower Brier
+       score), else NOT_WORSE.
     5. Where the general rows are: UNDECIDED unless something is learnt; then BETTER if the challenger gains on the
        general rows, or on reviews none of which is a correction; else NOT_WORSE.
 
     *Learnt*: the model in force is wrong on corrections because that is why they were sent, so any other model has more
-    of them right. They count as learnt only if the challenger has significantly more right than chance, as in 4.
-    Without corrections, gaining on the reviews counts. Learnt corrections alone never make a challenger BETTER.
+    of them right. They count as learnt only if the challenger has more right than its answers would have if they were
+    dealt out among them by chance, at LEARNT_SIGNIFICANCE. Without corrections, gaining on the reviews counts. Learnt
+    corrections alone never make a challenger BETTER.
 
     Args:
         held_out: The held-out reviews.
@@ -153,11 +166,10 @@ def judge(held_out: Evidence, general: Evidence, reviews: Sequence[Sample] = ())
             learnt=learnt,
         )
     anchor = _reviews(held_out.at(chosen), reviews) if chosen else _plain(general)
-    knows = _learnt(held_out.at(chosen)) if chosen else learnt
-    shown = knows.shown if knows else gains(everything)
+    knows = _chance(held_out.at(chosen)) if chosen else None
     if loses(anchor) or loses(everything):
         outcome = Outcome.WORSE
-    elif not cost_excluded(anchor) or not shown:
+    elif not cost_excluded(anchor) or not _shown(knows, learnt, everything):
         outcome = Outcome.UNDECIDED
     elif gains(anchor) or (not chosen and learnt is None):
         outcome = Outcome.BETTER
@@ -165,16 +177,24 @@ def judge(held_out: Evidence, general: Evidence, reviews: Sequence[Sample] = ())
         outcome = Outcome.NOT_WORSE
     more = 0
     if outcome is Outcome.UNDECIDED:
-        more = _more_reviews(everything, anchor, knows, general=not chosen, sent=len(reviews))
+        more = _more_reviews(everything, anchor, knows, learnt, sent=len(reviews))
     explanation = _explain(outcome, everything, anchor, learnt, general=not chosen, more=more)
     return Judgement(outcome, explanation, everything, anchor, not chosen, learnt, more)
 
 
+def _shown(knows: Chance | None, learnt: Learnt | None, everything: Comparison) -> bool:
+    if knows is not None:
+        return knows.p_value <= KNOWS_SIGNIFICANCE
+    return learnt.shown if learnt else gains(everything)
+
+
 def loses(found: Comparison) -> bool:
-    """Significantly fewer rows right; or the Brier score significantly higher, and by more than the margin."""
-    fewer_right = found.lost > found.gained and found.p_value <= SIGNIFICANCE
-    dearer = found.brier.low > 0 and found.brier.value > BRIER_MARGIN and found.accuracy.value <= 0
-    return fewer_right or dearer
+    """Significantly fewer rows right, and a Brier score significantly higher; or that alone, by more than the margin.
+
+    Both, for the reason that gains() has.
+    """
+    dearer = found.brier.low > 0
+    return dearer and (fewer_right(found) or (found.brier.value > BRIER_MARGIN and found.accuracy.value <= 0))
 
 
 def gains(found: Comparison) -> bool:
@@ -187,7 +207,13 @@ def gains(found: Comparison) -> bool:
 
 def cost_excluded(found: Comparison) -> bool:
     """Whether the rows exclude that the challenger costs more than the margins."""
-    return found.brier.upper(CONFIDENCE) <= BRIER_MARGIN and found.accuracy.value >= -ACCURACY_MARGIN
+    kept = found.accuracy.value >= -ACCURACY_MARGIN and not fewer_right(found)
+    return kept and found.brier.upper(CONFIDENCE) <= BRIER_MARGIN
+
+
+def fewer_right(found: Comparison) -> bool:
+    """Whether significantly fewer rows are right."""
+    return found.lost > found.gained and found.p_value <= SIGNIFICANCE
 
 
 def _plain(rows: Evidence) -> Comparison:
@@ -197,6 +223,10 @@ def _plain(rows: Evidence) -> Comparison:
 def _reviews(rows: Evidence, reviews: Sequence[Sample]) -> Comparison:
     weights = review_weights(rows.samples, review_error_rate(reviews or rows.samples))
     return compare(rows.samples, rows.champion, rows.challenger, weights)
+
+
+def _chance(rows: Evidence) -> Chance:
+    return beyond_chance(rows.samples, rows.challenger)
 
 
 def _learnt(found: Evidence) -> Learnt:
@@ -213,24 +243,24 @@ def _learnt(found: Evidence) -> Learnt:
     return Learnt(rows, before, after, by_chance, p_value)
 
 
-def _more_reviews(reviews: Comparison, anchor: Comparison, knows: Learnt | None, *, general: bool, sent: int) -> int:
+def _more_reviews(
+    reviews: Comparison, anchor: Comparison, knows: Chance | None, learnt: Learnt | None, *, sent: int
+) -> int:
     """About how many more reviews would decide, if the differences are what they seem; 0 if none would.
 
     Reviews decide by those that are held out, so the held-out share of this job is assumed of the further ones. Where
-    the general rows are the anchor, more reviews decide by becoming the anchor themselves.
+    the general rows are the anchor (`knows` is None), more reviews decide by becoming the anchor themselves.
     """
     share = reviews.rows / max(sent, reviews.rows)
     needed: list[float] = []
     if not cost_excluded(anchor):
         kept = anchor.brier.rows_for(BRIER_MARGIN - anchor.brier.value, CONFIDENCE)
         lost = anchor.accuracy.rows_for(-anchor.accuracy.value, 1 - SIGNIFICANCE / 2)
-        needed.append(min(kept, lost) - (0 if general else anchor.rows))
+        needed.append(min(kept, lost) - (0 if knows is None else anchor.rows))
     elif knows is not None:
-        distance = knows.challenger_right / knows.rows - knows.by_chance
-        spread = math.sqrt(knows.by_chance * (1 - knows.by_chance))
-        reach = float(ndtri(1 - KNOWS_SIGNIFICANCE) + ndtri(POWER)) * spread
-        rows = (reach / distance) ** 2 if distance > 0 else math.inf
-        needed.append((rows - knows.rows) / (knows.rows / reviews.rows))
+        needed.append((knows.rows_for(KNOWS_SIGNIFICANCE) - knows.rows) / (knows.rows / reviews.rows))
+    elif learnt is not None:
+        needed.append((learnt.rows_needed - learnt.rows) / (learnt.rows / reviews.rows))
     else:
         needed.append(MIN_ANCHOR_ROWS - reviews.rows)
     more = max(needed) / share

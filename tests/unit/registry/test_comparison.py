@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
-from lyra_adapters_server.registry.comparison import Comparison, compare, mcnemar
+from lyra_adapters_server.registry.comparison import Comparison, beyond_chance, compare, mcnemar
 from lyra_adapters_server.types import LABELS, Sample
 
 SURE = {0: (0.9, 0.05, 0.05), 1: (0.05, 0.9, 0.05), 2: (0.05, 0.05, 0.9)}
@@ -88,3 +89,30 @@ def test_four_times_the_rows_halve_the_error_and_rows_for_says_so() -> None:
     assert one.accuracy.rows_for(0.1, 0.9) == pytest.approx(four.accuracy.rows_for(0.1, 0.9), rel=0.1)
     assert one.accuracy.rows_for(0.05, 0.9) == pytest.approx(4 * one.accuracy.rows_for(0.1, 0.9))
     assert one.accuracy.rows_for(-0.01, 0.9) == math.inf
+
+
+def test_chance_is_the_share_of_permutations_that_do_as_well() -> None:
+    random = np.random.default_rng(5)
+    labels = random.integers(0, 3, 30).tolist()
+    given = random.dirichlet([1, 1, 1], 30)
+    given[range(30), labels] += 0.05
+    found = beyond_chance(samples(labels), [tuple(row) for row in given / given.sum(axis=1, keepdims=True)])
+    told = given / given.sum(axis=1, keepdims=True)
+    sums = [told[range(30), random.permutation(labels)].sum() for _ in range(20_000)]
+    exact = float(np.mean(np.array(sums) >= told[range(30), labels].sum()))
+    assert 0.001 < exact < 0.2
+    assert found.p_value == pytest.approx(exact, rel=0.15)
+
+
+def test_probabilities_that_are_alike_for_all_rows_are_chance() -> None:
+    found = beyond_chance(samples([0, 1, 2] * 10), [(0.5, 0.3, 0.2)] * 30)
+    assert found.p_value == pytest.approx(0.5)
+    assert found.rows_for(0.001) == math.inf
+
+
+def test_rows_of_one_document_count_for_less_against_chance() -> None:
+    labels, told = [0, 1, 2] * 12, [SURE[0], SURE[1], SURE[0]] * 12
+    alone = beyond_chance(samples(labels), told)
+    together = beyond_chance(samples(labels, [f"d{label}" for label in labels]), told)
+    assert together.z < alone.z
+    assert alone.rows_for(0.001) < together.rows_for(0.001)

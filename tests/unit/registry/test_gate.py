@@ -69,7 +69,7 @@ def test_twenty_rows_decide_little_and_it_is_said_how_many_would() -> None:
 
 
 def test_about_as_many_more_reviews_as_it_says_would_decide() -> None:
-    few = evidence(plain(45), 0.62, 0.6)
+    few = evidence(plain(45), 0.66, 0.6)
     judgement = judge(few, NONE, plain(225))
     assert judgement.outcome == Outcome.UNDECIDED
     assert judgement.more_reviews > 0
@@ -155,3 +155,38 @@ def test_the_explanation_has_the_numbers() -> None:
     for number in (judgement.held_out.champion_accuracy, judgement.held_out.challenger_accuracy):
         assert f"{number:.3f}" in judgement.explanation
     assert re.search(r"\d+ rows gained, \d+ lost, p = ", judgement.explanation)
+
+
+def blurred(found: Evidence, share: float) -> Evidence:
+    """The challenger answers as before, but its probabilities are drawn towards a third each."""
+    return Evidence(
+        found.samples,
+        found.champion,
+        [(*(share * value + (1 - share) / 3 for value in row),) for row in found.challenger],  # type: ignore[misc]
+    )
+
+
+def test_fewer_right_with_a_brier_score_that_does_not_rise_is_neither_worse_nor_put_in_force() -> None:
+    # The champion is too sure of itself, so that the challenger's honest doubt makes up for the rows it loses.
+    samples = plain(200)
+    sure = Evidence(samples, answers(samples, 0.55, 1, sure=0.98), answers(samples, 0.42, 2, sure=0.5))
+    judgement = judge(sure, NONE)
+    assert judgement.anchor is not None
+    assert judgement.anchor.p_value < 0.05
+    assert judgement.anchor.brier.value < 0
+    assert judgement.outcome == Outcome.UNDECIDED, judgement.explanation
+
+
+def test_a_challenger_that_is_as_good_but_knows_nothing_is_not_put_in_force() -> None:
+    # A champion that guesses loses nothing to another one that guesses.
+    judgement = judge(blurred(evidence(plain(300), 0.33, 0.36), 0.1), NONE)
+    assert judgement.outcome == Outcome.UNDECIDED, judgement.explanation
+    assert "could be chance" in judgement.explanation
+
+
+def test_a_small_cost_is_told_from_none_with_two_hundred_rows() -> None:
+    # Two trainings by one recipe: nine rows of ten alike.
+    samples = plain(200)
+    before = answers(samples, 0.55, 1)
+    after = [*before[:180], *answers(samples, 0.55, 2)[180:]]
+    assert judge(Evidence(samples, before, after), NONE).outcome == Outcome.NOT_WORSE
