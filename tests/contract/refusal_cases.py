@@ -128,6 +128,21 @@ CASES = [
         "something else in force", "Rollback", {"adapter": "done", "expected_active": "v7"},
         "ABORTED", "ACTIVE_CHANGED", "done_v1",
     ),
+    Case("unknown adapter downloaded", "Download", {"adapter": "no_such"}, "NOT_FOUND", "ADAPTER_NOT_FOUND", "no_such"),
+    Case("unknown version downloaded", "Download", {"adapter": "done", "version": "v9"}, "NOT_FOUND", "VERSION_NOT_FOUND", "v9"),
+    Case("base downloaded", "Download", {"adapter": "done", "version": "base"}, "FAILED_PRECONDITION", "BASE_HAS_NO_FILES", "no adapter"),
+    Case("unknown file", "Download", {"adapter": "done", "version": "v1", "file": "../x"}, "NOT_FOUND", "FILE_NOT_FOUND", "there are"),
+    Case(
+        "a file and the archive", "Download", {"adapter": "done", "file": "README.md", "archive": True},
+        "INVALID_ARGUMENT", "file", "one of the two",
+    ),
+    Case("bad name downloaded", "Download", {"adapter": "../a"}, "INVALID_ARGUMENT", "adapter", "[a-z]"),
+    Case("unknown adapter followed", "WatchAdapter", {"adapter": "no_such"}, "NOT_FOUND", "ADAPTER_NOT_FOUND", "no_such"),
+    Case(
+        "followed beyond the last change", "WatchAdapter", {"adapter": "done", "after_revision": 99},
+        "INVALID_ARGUMENT", "after_revision", "from 0 to",
+    ),
+    Case("bad name followed", "WatchAdapter", {"adapter": "X"}, "INVALID_ARGUMENT", "adapter", "[a-z]"),
     Case("version to delete missing", "DeleteVersion", {"adapter": "a"}, "INVALID_ARGUMENT", "version", "required", client={"adapter": "a", "version": ""}),
     Case("no such version to delete", "DeleteVersion", {"adapter": "done", "version": "v9"}, "NOT_FOUND", "VERSION_NOT_FOUND", "v9"),
     Case(

@@ -113,6 +113,10 @@ def call(client: AdapterClient, rpc: str, request: dict[str, Any]) -> None:
         client.list_feedback(**request)
     elif rpc == "Cancel":
         client.cancel(request["job_id"])
+    elif rpc == "Download":
+        client.download(request.pop("adapter"), "/nowhere", **request)
+    elif rpc == "WatchAdapter":
+        list(client.watch_adapter(**request))
     else:
         getattr(client, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", rpc).lower())(**request)
 
