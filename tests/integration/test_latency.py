@@ -15,6 +15,7 @@ CALLS = 500
 LIMIT_MS = 50.0
 
 
+@pytest.mark.slow
 @pytest.mark.model
 @pytest.mark.timeout(400)
 def test_status_list_and_rollback_answer_within_50_ms_at_p99(
