@@ -45,22 +45,25 @@ def probabilities(
     return np.array(expected), np.array(found[1]), np.array(bare), np.array(found[0])
 
 
-def check(expected: np.ndarray, found: np.ndarray, bare: np.ndarray, without: np.ndarray) -> None:
+def check(name: str, expected: np.ndarray, found: np.ndarray, bare: np.ndarray, without: np.ndarray) -> None:
+    same = (expected.argmax(axis=1) == found.argmax(axis=1)).mean()
+    away = np.abs(expected - found).max(), np.abs(bare - without).max(), np.abs(found - without).max()
+    print(f"\n| {name} | {len(found)} | {away[0]:.4f} | {100 * same:.1f} % | {away[1]:.4f} | {away[2]:.2f} |")
     # The adapter changes the answers clearly, otherwise agreement would prove nothing.
     assert np.abs(expected - bare).max(axis=1).mean() > 0.1
     assert np.abs(found - without).max(axis=1).mean() > 0.1
     assert np.abs(bare - without).max() < TOLERANCE
     assert np.abs(expected - found).max() < TOLERANCE
-    assert (expected.argmax(axis=1) == found.argmax(axis=1)).mean() >= 0.98
+    assert same >= 0.98
 
 
 def test_a_qwen2_adapter_answers_as_with_peft_on_200_rows(tmp_path: Path) -> None:
-    check(*probabilities(tmp_path, "qwen2", 200))
+    check("qwen2", *probabilities(tmp_path, "qwen2", 200))
 
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family != "qwen2"])
 def test_an_adapter_of_every_family_answers_as_with_peft(tmp_path: Path, family: str) -> None:
-    check(*probabilities(tmp_path, family, 30))
+    check(family, *probabilities(tmp_path, family, 30))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +77,7 @@ def test_an_adapter_of_every_family_answers_as_with_peft(tmp_path: Path, family:
     ],
 )
 def test_other_scales_are_kept(tmp_path: Path, lora: dict[str, Any]) -> None:
-    check(*probabilities(tmp_path, "llama", 30, **lora))
+    check("llama, other scales", *probabilities(tmp_path, "llama", 30, **lora))
 
 
 def test_every_family_that_is_offered_is_checked() -> None:

@@ -26,8 +26,8 @@ _MARGIN = 1.2
 def write_merged(published: Published, description: Description, target: Path, name: str) -> None:
     """Writes weights, configuration, tokenizer, prompt.json and, of a causal model, a Modelfile.
 
-    A second copy of the base is read into the CPU's memory, in float32, and written so: in bfloat16 most of what a young
-    adapter adds to a weight is below what the weight can tell apart. The warm base stays bare.
+    A second copy of the base is read into the CPU's memory, in float32, and written so: in bfloat16 most of what a
+    young adapter adds to a weight is below what the weight can tell apart. The warm base stays bare.
 
     Raises:
         TrainerError: FORMAT_NOT_AVAILABLE, if there is not enough memory; ADAPTER_LOAD_FAILED.
