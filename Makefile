@@ -36,7 +36,7 @@ fuzz: $(VENV)/.installed
 # Kills servers and trainers 300 times while callers use them, and checks every promise; half an hour on two cores.
 # `make test` runs the short form.
 test-crash: $(VENV)/.installed
-	$(BIN)/python tests/crash/campaign.py --kills 300
+	$(BIN)/python tests/crash/campaign.py --kills 300 --output docs/results/crash.md
 
 # Format, lint, types, import rules, proto lint, stubs, generated pages. Needs npm for buf.
 check: $(VENV)/.installed node_modules/.bin/buf

@@ -1,6 +1,6 @@
 """What checkpoints cost a training of the demo base: the same training with and without them, in turns.
 
-    python benchmarks/checkpoints.py [--pairs 3] [--steps 5] [--output docs/results/checkpoints.md]
+    python benchmarks/checkpoints.py [--pairs 3] [--steps 1] [--output docs/results/checkpoints.md]
 
 Writes a checkpoint every few steps, far more often than a server does, so that the cost shows; what it comes to at the
 default of one in 30 seconds is computed from the time that a single one took. Takes about three minutes on two cores
@@ -25,13 +25,13 @@ from lyra_adapters_server.trainer.spec import BaseModelConfig, CheckpointRules, 
 from lyra_adapters_server.types import LABELS, AdapterRef, LoraConfig, Sample, TrainingConfig
 from real_data import ROOT, cpu_name
 
-ROWS, EPOCHS = 80, 1
+ROWS, EPOCHS = 48, 1
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=2, help="steps between two checkpoints")
+    parser.add_argument("--steps", type=int, default=1, help="steps between two checkpoints")
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/lyra-adapters").expanduser())
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "results" / "checkpoints.md")
     arguments = parser.parse_args()

@@ -211,6 +211,7 @@ def train(server: Any, arguments: argparse.Namespace, *, loaded: bool, epochs: i
     request = train_request("loaded", arguments.rows, epochs or arguments.epochs, activation=pb.ACTIVATION_MANUAL)
     request.training.learning_rate = 5e-4
     request.training.patience = 0
+    request.trigger.force = True
     stream = server.stub().Train(request)
     first = next(stream)
     for process in helpers:

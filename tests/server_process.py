@@ -56,9 +56,9 @@ class ServerProcess:
         if wait:
             self.wait_serving()
 
-    def wait_serving(self) -> ServerProcess:
+    def wait_serving(self, seconds: float = START_S) -> ServerProcess:
         """Waits until it listens."""
-        self.address = self.wait_for_log("serving")["address"]
+        self.address = self.wait_for_log("serving", seconds=seconds)["address"]
         self.client = AdapterClient(self.address)
         return self
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -114,9 +116,9 @@ def test_a_full_disk_fails_the_job_and_nothing_else(start_server: StartServer) -
     # In the order in which a job meets them: each job in turn meets the next.
     full = ("adapter.write.before", "publish.write.after", "publish.commit.before", "publish.rename.before")
     full += ("publish.rename.after",)
-    # Here the version is published already, so its job goes on until there is space.
-    late = "link.file.before"
-    armed = ";".join(f"{point}=raise:ENOSPC@1" for point in (*full, late))
+    # Here the version is published already, so its job goes on: when storage works again, and on the reserve's space.
+    late = "link.pointer.before=raise:EIO@1;link.file.before=raise:ENOSPC@1"
+    armed = ";".join([*(f"{point}=raise:ENOSPC@1" for point in full), late])
     server = start_server(environment=points(armed)).wait_ready()
     stub = server.stub()
     for _ in full:
@@ -130,9 +132,67 @@ def test_a_full_disk_fails_the_job_and_nothing_else(start_server: StartServer) -
     events = list(stub.Train(train_request("full", epochs=1, activation=pb.ACTIVATION_ALWAYS)))
     assert kinds(events)[-1] == "succeeded"
     assert server.logged("storage_failed")
+    assert server.logged("reserve_given_up")
     assert (server.home / "full").resolve().name == events[-1].succeeded.version
     assert server.stop() == 0
     assert doctor(server.home) == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of a few MiB."""
+    home = tmp_path / "small"
+    home.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "none", str(home)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"can't mount a small file system here: {mounted.stderr.decode().strip()}")
+    yield home
+    subprocess.run(["umount", "-l", str(home)], check=False)
+
+
+def test_a_file_system_that_is_full_to_the_last_byte(start_server: StartServer, small_disk: Path) -> None:
+    server = start_server(home=small_disk).wait_ready()
+    stub = server.stub()
+    request = train_request("small", epochs=1, activation=pb.ACTIVATION_ALWAYS)
+    assert kinds(list(stub.Train(request)))[-1] == "succeeded"
+    reserve, ballast = small_disk / ".reserve", small_disk / "ballast"
+    assert reserve.stat().st_size == reserve.stat().st_blocks * 512
+
+    stream = stub.Train(train_request("small", epochs=100), timeout=60)
+    started = next(event for event in stream if event.WhichOneof("event") == "progress")
+    fill(ballast)
+    events = list(stream)
+    assert (kinds(events)[-1], events[-1].failed.reason) == ("failed", "DISK_FULL")
+    job = stub.Status(pb.StatusRequest(job_id=started.job_id)).job
+    assert (job.state, job.failure.reason) == (pb.JOB_STATE_FAILED, "DISK_FULL")
+
+    # Nothing that could not be carried out is acknowledged, but what an operator may need is done.
+    fill(ballast)
+    with pytest.raises(grpc.RpcError) as refused:
+        first_event(server, train_request("small", epochs=1))
+    assert (refused.value.code(), *details(refused.value)) == (grpc.StatusCode.UNAVAILABLE, "DISK_FULL", True)
+    assert stub.List(pb.ListRequest(adapter="small")).versions[0].version == "v1"
+
+    ballast.unlink()
+    assert kinds(list(stub.Train(train_request("small", epochs=1))))[-1] == "succeeded"
+    assert reserve.exists()
+    fill(ballast)
+    assert stub.Rollback(pb.RollbackRequest(adapter="small")).change.active == "base"
+    assert not os.path.lexists(small_disk / "small")
+    assert stub.DeleteVersion(pb.DeleteVersionRequest(adapter="small", version="v1")).changed
+    assert server.stop() == 0
+    ballast.unlink()
+    assert doctor(small_disk) == 0
+
+
+def fill(ballast: Path) -> None:
+    """Writes until nothing goes any more."""
+    with ballast.open("ab", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"x" * 4096)
+        except OSError:
+            return
 
 
 def doctor(home: Path) -> int:

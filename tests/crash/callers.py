@@ -122,6 +122,12 @@ class Callers:
 
         self._spawn(work)
 
+    def make_format(self, adapter: str, number: int) -> None:
+        """Downloads a version as GGUF, which is made for it; meanwhile it may be deleted."""
+        request = pb.DownloadRequest(adapter=adapter, version=f"v{number}", format=pb.ADAPTER_FORMAT_GGUF)
+        refused = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.NOT_FOUND)
+        self._spawn(lambda: self._insist(lambda stub: list(stub.Download(request, timeout=60)), also=refused))
+
     def cancel(self, job_id: str) -> None:
         """Cancels a waiting job. A repeated cancellation of a cancelled job is refused: FAILED_PRECONDITION."""
         request = pb.CancelRequest(job_id=job_id, actor="crash")

@@ -9,17 +9,20 @@ long one can be run in pieces: with --add-to FILE the counts of this one are add
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
+import platform
 import random
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 TESTS = Path(__file__).parent.parent
@@ -39,17 +42,15 @@ from tiny_base import make_tiny_base  # noqa: E402
 # Jobs of a second, many of them; and jobs long enough to be killed in the middle.
 QUICK = ("quick", 60, 1)
 LONG = ("long", 90, 12)
-IN_WORKER = ("checkpoint.", "adapter.")
-# Other forms of a version can be made again; tests/contract/test_formats.py kills there.
-ELSEWHERE = ("format.",)
+IN_WORKER = ("checkpoint.", "adapter.", "format.write.")
 # Points that the end of a training reaches; once a directory has its name, they are reached without one.
 PUBLISHING = ("publish.", "event.", "link.flat.")
 FLAGS = ("--lease-s", "2", "--max-attempts", "100", "--progress-interval-s", "0", "--heartbeat-s", "5")
 CHECKPOINTS = "checkpoint_steps" in Settings.model_fields
 if CHECKPOINTS:
     FLAGS += ("--checkpoint-steps", "3")
-# How long to wait until a point is reached.
-REACH_S = 60.0
+# How long to wait for anything; on a machine with other work the end of a training may be minutes away.
+WAIT_S = 900.0
 
 
 @dataclass
@@ -60,6 +61,7 @@ class Counts:
     checked: dict[str, int]
     missed: list[str]
     violations: int
+    seconds: float = 0.0
 
     def plus(self, other: Counts) -> Counts:
         """Both together."""
@@ -68,22 +70,41 @@ class Counts:
             dict(Counter(self.checked) + Counter(other.checked)),
             sorted({*self.missed, *other.missed} - set(self.kills) - set(other.kills)),
             self.violations + other.violations,
+            self.seconds + other.seconds,
         )
 
     def table(self) -> str:
         """The counts as a table."""
-        named = {name: count for name, count in self.kills.items() if name in NAMES}
-        lines = [
+        named = sum(count for name, count in self.kills.items() if name in NAMES)
+        reached = sum(name in self.kills for name in NAMES)
+        return _table(
+            ("what", "count"),
             ("kills", sum(self.kills.values())),
-            ("  at failpoints", f"{sum(named.values())} (at {len(named)} of {len(NAMES)} points)"),
+            ("  at failpoints", f"{named} (at {reached} of {len(NAMES)} points)"),
             *((f"  {name}", count) for name, count in sorted(self.kills.items()) if name not in NAMES),
             *(sorted(self.checked.items())),
             ("points not reached", ", ".join(self.missed) or 0),
             ("violations", self.violations),
-        ]
-        width = max(len(name) for name, _ in lines)
-        table = [f"| {name:<{width}} | {value} |" for name, value in lines]
-        return "\n".join([f"| {'what':<{width}} | count |", f"|{'-' * (width + 2)}|---|", *table])
+        )
+
+    def points(self) -> str:
+        """How often each failpoint killed, as a table."""
+        return _table(("failpoint", "kills"), *((name, self.kills.get(name, 0)) for name in NAMES))
+
+    def report(self, command: str) -> str:
+        """Both tables as a page."""
+        machine = f"{platform.machine()} with {os.cpu_count()} cores"
+        return (
+            f"# Kills\n\n`{command}` on {machine}, in {self.seconds / 60:.0f} minutes. What is checked after each "
+            f"kill: [guarantees.md](../guarantees.md).\n\n{self.table()}\n\n"
+            f"How often each failpoint killed its process:\n\n{self.points()}\n"
+        )
+
+
+def _table(*lines: tuple[str, object]) -> str:
+    width = max(len(name) for name, _ in lines)
+    head, *rest = [f"| {name:<{width}} | {value} |" for name, value in lines]
+    return "\n".join([head, f"|{'-' * (width + 2)}|---:|", *rest])
 
 
 @dataclass
@@ -119,7 +140,7 @@ class Campaign:
             wait=False,
         )
         try:
-            self.server.wait_serving()
+            self.server.wait_serving(WAIT_S)
         except AssertionError:
             if self.server.process.poll() != -signal.SIGKILL:
                 raise
@@ -149,7 +170,7 @@ class Campaign:
         if served:
             self._provoke(points)
         log = self.directory / "points.log"
-        deadline = time.monotonic() + REACH_S
+        deadline = time.monotonic() + WAIT_S
         while time.monotonic() < deadline and self.server.process.poll() is None:
             reached = log.read_text().split() if log.exists() else []
             if set(points) <= set(reached):
@@ -164,6 +185,7 @@ class Campaign:
                 self.kills[point] += 1
             else:
                 self.missed.append(point)
+            print(f"{self.kills.total():>4} {point}{'' if point in reached else ' was not reached'}", flush=True)
         died = self.server.process.poll() is not None
         self.reap()
         if not died:
@@ -182,12 +204,13 @@ class Campaign:
             self.reap()
             self.look()
         else:
-            self.server.wait_for_log("base_loaded")
+            self.server.wait_for_log("base_loaded", seconds=WAIT_S)
             time.sleep(self.random.uniform(0.0, 1.0))
             os.kill(self.server.worker_pid(), signal.SIGKILL)
             count = len(self.server.logged("worker_died"))
-            self.server.wait_for_log("worker_died", count + 1)
+            self.server.wait_for_log("worker_died", count + 1, WAIT_S)
         self.kills[f"{who}, at random"] += 1
+        print(f"{self.kills.total():>4} {who}, at random", flush=True)
 
     def look(self) -> None:
         """Mends as a start does, then checks every promise."""
@@ -203,7 +226,7 @@ class Campaign:
         if self.server is None:
             self.start()
         assert self.server
-        if not self.callers.wait(180):
+        if not self.callers.wait(WAIT_S):
             self.checker.violations.append("callers still wait")
         self.callers.end()
         assert self.server.stop() == 0
@@ -223,6 +246,7 @@ class Campaign:
             "cancel": self._cancel,
             "feedback": self._feedback,
             "delete": self._delete,
+            "format": self._format,
             "rollback": self._move,
             "activate": self._move,
             "link": self._move,
@@ -240,9 +264,30 @@ class Campaign:
         self.callers.record()
 
     def _delete(self) -> None:
-        # Some are deleted already, or in force: those are refused.
-        for number in self.random.sample(range(3, max(8, self.checker.checked["versions"])), 4):
-            self.callers.delete_version("quick", number)
+        self.callers.delete_version("quick", self._spare("1"))
+
+    def _format(self) -> None:
+        made = "SELECT 1 FROM version_formats AS f WHERE f.adapter = v.adapter AND f.number = v.number"
+        self.callers.make_format("quick", self._spare(f"NOT EXISTS ({made})"))
+
+    def _spare(self, condition: str) -> int:
+        """A version that is there and never put in force by hand; trains until there is one."""
+        query = (
+            "SELECT v.number FROM versions AS v JOIN adapters AS a ON a.name = v.adapter WHERE v.adapter = 'quick' AND "
+            f"v.delete_time IS NULL AND v.number > 2 AND v.number IS NOT a.active AND {condition}"
+        )
+        deadline = time.monotonic() + WAIT_S
+        while time.monotonic() < deadline:
+            with contextlib.closing(sqlite3.connect(f"file:{self.home / 'registry.db'}?mode=ro", uri=True)) as database:
+                numbers = [row[0] for row in database.execute(query)]
+            if numbers:
+                return int(self.random.choice(numbers))
+            if not self._waiting():
+                # The first is in force until there is the second.
+                self.callers.train(*QUICK)
+                self.callers.train(*QUICK)
+            time.sleep(0.5)
+        raise AssertionError("no version that could be spared was published")
 
     def _move(self) -> None:
         number = self.random.choice((1, 2))
@@ -251,24 +296,26 @@ class Campaign:
         self.callers.rollback("quick")
 
     def _cancel(self) -> None:
-        waiting = [job for job in self.journal.jobs.values() if job not in self.journal.closed]
-        if waiting:
+        if waiting := self._waiting():
             self.callers.cancel(waiting[-1])
 
     def _stock(self) -> None:
-        waiting = len(self.journal.jobs) - len(self.journal.closed)
-        for _ in range(max(0, 2 - waiting)):
+        for _ in range(max(0, 2 - len(self._waiting()))):
             self.callers.train(*(LONG if self.random.random() < 0.3 else QUICK))
+
+    def _waiting(self) -> list[str]:
+        with self.journal.lock:
+            return [job for job in self.journal.jobs.values() if job not in self.journal.closed]
 
 
 def prepare(campaign: Campaign) -> None:
     """Trains undisturbed what later runs are compared with, and puts several versions in force."""
     campaign.start()
     assert campaign.server
-    campaign.server.wait_ready()
+    campaign.server.wait_for_log("base_loaded", seconds=WAIT_S)
     for what in (QUICK, QUICK, LONG):
         campaign.callers.train(*what)
-    assert campaign.callers.wait(150), "the undisturbed jobs did not end"
+    assert campaign.callers.wait(WAIT_S), "the undisturbed jobs did not end"
     campaign.checker.check()
     for what in (QUICK, QUICK, QUICK):
         campaign.callers.train(*what)
@@ -282,7 +329,7 @@ def prepare(campaign: Campaign) -> None:
 def run(campaign: Campaign, kills: int, seconds: float) -> None:
     """Goes through every point of the server, of the trainer and at random, until the kills or the time are used up."""
     end = time.monotonic() + seconds
-    names = [name for name in NAMES if not name.startswith((*IN_WORKER, *ELSEWHERE))]
+    names = [name for name in NAMES if not name.startswith(IN_WORKER)]
     trainers = [name for name in NAMES if name.startswith(IN_WORKER) and (CHECKPOINTS or "checkpoint" not in name)]
     while campaign.kills.total() < kills:
         points = list(names)
@@ -307,19 +354,28 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=math.inf, help="stop after so many, with fewer kills")
     parser.add_argument("--seed", type=int, default=0, help="of the order of the points and the random moments")
     parser.add_argument("--add-to", type=Path, help="a file with the counts of the pieces so far")
+    parser.add_argument("--output", type=Path, help="where to write the tables as a page")
     options = parser.parse_args()
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
         campaign = Campaign(Path(directory), options.seed)
-        prepare(campaign)
-        run(campaign, options.kills, options.seconds)
-        campaign.finish()
-    counts = campaign.counts()
+        try:
+            prepare(campaign)
+            run(campaign, options.kills, options.seconds)
+            campaign.finish()
+        finally:
+            if campaign.server:
+                campaign.reap()
+            campaign.callers.end()
+    counts = replace(campaign.counts(), seconds=time.monotonic() - begun)
     if options.add_to:
         if options.add_to.exists():
             counts = counts.plus(Counts(**json.loads(options.add_to.read_text())))
         options.add_to.write_text(json.dumps(asdict(counts)))
-    print(counts.table())
+    if options.output:
+        command = f"python tests/crash/campaign.py --kills {sum(counts.kills.values())}"
+        options.output.write_text(counts.report(command), encoding="utf-8")
+    print(counts.table(), counts.points(), sep="\n\n")
     for violation in campaign.checker.violations:
         print("VIOLATION:", violation)
     print(f"{time.monotonic() - begun:.0f} s")

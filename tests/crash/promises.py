@@ -34,6 +34,7 @@ class Checker:
             self._jobs(connection, over)
             self._events(connection)
             self._versions(connection)
+            self._formats(connection)
             self._pointers(connection)
             self._feedback(connection)
         finally:
@@ -132,6 +133,20 @@ class Checker:
         nobodys = {name for name in there if not name.startswith(".")} - names - held
         self._expect(not nobodys, f"directories of nobody: {nobodys}")
         self.checked["versions"] = max(self.checked["versions"], len(rows))
+
+    def _formats(self, connection: sqlite3.Connection) -> None:
+        """A version's form is whole, or it is not there."""
+        known = set()
+        for row in connection.execute("SELECT * FROM version_formats"):
+            directory = self._home / ".formats" / f"{row['adapter']}_v{row['number']}" / row["form"].lower()
+            known.add(directory)
+            for file in json.loads(row["files"]):
+                path = directory / file["path"]
+                whole = path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == file["sha256"]
+                self._expect(whole, f"{path.relative_to(self._home)} is not as its row says")
+        nobodys = set((self._home / ".formats").glob("*/*")) - known
+        self._expect(not nobodys, f"forms of nobody: {nobodys}")
+        self.checked["forms"] = max(self.checked["forms"], len(known))
 
     def _pointers(self, connection: sqlite3.Connection) -> None:
         """The pointer names a whole version; an acknowledged change of it survives; the files say what the row says."""

@@ -17,7 +17,8 @@ import yaml
 from lyra_adapters.cli.app import app
 from lyra_adapters.v1 import adapter_service_pb2 as pb
 from lyra_adapters_server.config import ENV_PREFIX, Settings, load_settings
-from lyra_adapters_server.service.auth.exposure import check_exposure
+from lyra_adapters_server.service.auth.exposure import check_exposure, is_loopback
+from lyra_adapters_server.service.auth.tokens import TOO_OPEN
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -173,7 +174,8 @@ def test_compose_is_safe_as_it_stands() -> None:
 
 
 def test_kubernetes_example() -> None:
-    claim, deployment = yaml.safe_load_all((ROOT / "examples" / "kubernetes.yaml").read_text(encoding="utf-8"))
+    found = yaml.safe_load_all((ROOT / "examples" / "kubernetes.yaml").read_text(encoding="utf-8"))
+    claim, service, deployment = found
     assert deployment["spec"]["replicas"] == 1
     assert deployment["spec"]["strategy"]["type"] == "Recreate"
     template = deployment["spec"]["template"]
@@ -185,13 +187,27 @@ def test_kubernetes_example() -> None:
     (container,) = pod["containers"]
     assert container["image"].endswith(f":{VERSION}")
     check_serve(container["args"])
-    assert "ports" not in container
+    # Beyond loopback with TLS and tokens, from Secrets that the server's group alone can read.
+    settings = Settings(_cli_parse_args=container["args"][1:])  # type: ignore[call-arg]
+    assert not is_loopback(settings.listen.rpartition(":")[0])
+    assert not settings.insecure
+    check_exposure(settings)
+    (port,) = container["ports"]
+    assert settings.listen.endswith(f":{port['containerPort']}")
+    assert [one["targetPort"] for one in service["spec"]["ports"]] == [port["name"]]
+    assert service["spec"]["selector"] == template["metadata"]["labels"]
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert f"0.0.0.0:{container[probe]['grpc']['port']}" in container["args"]
+        assert settings.health_listen == f"0.0.0.0:{container[probe]['grpc']['port']}"
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     assert set(mounts) == {volume["name"] for volume in pod["volumes"]}
-    assert {*json.loads(of("VOLUME")[0]), "/tmp"} == set(mounts.values())
+    secrets = {volume["name"]: volume["secret"] for volume in pod["volumes"] if "secret" in volume}
+    assert {str(path.parent) for path in (settings.tls_cert, settings.tls_key, settings.tokens_file) if path} == {
+        mounts[name] for name in secrets
+    }
+    assert all(not secret["defaultMode"] & TOO_OPEN for secret in secrets.values())
+    assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
+    assert {*json.loads(of("VOLUME")[0]), "/tmp"} == {mounts[name] for name in set(mounts) - set(secrets)}
     (persistent,) = [volume for volume in pod["volumes"] if "persistentVolumeClaim" in volume]
     assert persistent["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
     assert mounts[persistent["name"]] == environment()["LYRA_ADAPTERS_HOME"]

@@ -34,7 +34,9 @@ async def delete_feedback(
     the way, and the caller decides whether to cancel it.
     """
     tasks, ids = set(task_ids), set(sample_ids)
-    deleted = await database.write(lambda connection: _delete(connection, tasks, ids, whose), "feedback.delete")
+    deleted = await database.write(
+        lambda connection: _delete(connection, tasks, ids, whose), "feedback.delete", last_resort=True
+    )
     # Also where nothing was deleted: an earlier call may have ended before the log was empty.
     for _ in range(TRIES):
         if await database.empty_log():

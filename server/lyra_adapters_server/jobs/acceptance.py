@@ -23,6 +23,7 @@ from lyra_adapters_server.storage import jobs as store
 from lyra_adapters_server.storage import versions
 from lyra_adapters_server.storage.database import Database, now_us
 from lyra_adapters_server.storage.jobs import JobRecord
+from lyra_adapters_server.storage.reserve import Reserve
 from lyra_adapters_server.types import LoraConfig, Sample, TrainingConfig
 
 
@@ -78,16 +79,20 @@ async def accept(database: Database, new: NewJob, limits: QueueLimits) -> tuple[
     if not isinstance(new.samples, FeedbackSource):
         # Before the transaction, so that it stays short, and on a thread, so that other calls are answered meanwhile.
         sent = await asyncio.to_thread(merge, new.samples, keep_newest=new.keep_newest)
-    return await database.write(lambda connection: _store(connection, new, sent, limits), "accept")
+    return await database.write(lambda connection: _store(connection, new, sent, limits, database.reserve), "accept")
 
 
-def _store(connection: Connection, new: NewJob, sent: Merged | None, limits: QueueLimits) -> tuple[JobRecord, bool]:
+def _store(
+    connection: Connection, new: NewJob, sent: Merged | None, limits: QueueLimits, reserve: Reserve
+) -> tuple[JobRecord, bool]:
     if new.request_id is not None:
         earlier = store.find_request(connection, new.principal, new.request_id)
         if earlier is not None:
             return same_request(earlier, new.request_digest), False
     # Only now: a retry gets the job of the first call, however full the queue is and whatever was recorded since.
     check_queue(connection, new.principal, limits)
+    # A job that nobody could carry out, since the disk is full, is not acknowledged.
+    reserve.hold()
     recorded = sent is None
     merged, left_out = (sent, 0) if sent else _recorded(connection, new)
     new_domain = bool(new.domain) and new.domain not in store.known_domains(connection, new.adapter)

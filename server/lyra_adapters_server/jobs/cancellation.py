@@ -40,7 +40,7 @@ async def cancel(database: Database, job_id: str, actor: str, reason: str) -> Jo
         job, _ = store.record(connection, job_id, job.fencing_token, now_us(), [cancelled], state=JobState.CANCELLED)
         return job
 
-    job = await database.write(work, "cancel")
+    job = await database.write(work, "cancel", last_resort=True)
     if job is not None and job.finished:
         log.info("job_state", job_id=job.job_id, adapter=job.adapter, state=job.state)
     return job

@@ -100,7 +100,7 @@ class Publisher:
 
     async def discard(self, job: JobRecord) -> None:
         """Clears what a job that ended without a version had prepared."""
-        await self._database.write(lambda connection: discard(connection, self._layout, job.job_id))
+        await self._database.write(lambda connection: discard(connection, self._layout, job.job_id), last_resort=True)
 
     async def _enter(
         self,

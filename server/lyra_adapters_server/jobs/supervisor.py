@@ -17,6 +17,7 @@ from lyra_adapters_server.feedback.inner import inner_folds
 from lyra_adapters_server.feedback.replay import replay_rows
 from lyra_adapters_server.jobs.champion import find_champion, version_ref
 from lyra_adapters_server.jobs.formats import FormatMaker
+from lyra_adapters_server.jobs.full_disk import NO_SPACE, write_when_possible
 from lyra_adapters_server.jobs.judging import Judging
 from lyra_adapters_server.jobs.log import EventLog
 from lyra_adapters_server.jobs.payloads import event_payload
@@ -39,7 +40,7 @@ from lyra_adapters_server.registry.repair import expire_leases_of_the_dead
 from lyra_adapters_server.storage import jobs as store
 from lyra_adapters_server.storage.database import Database, now_us
 from lyra_adapters_server.storage.jobs import JobRecord, JobState, LeaseLost
-from lyra_adapters_server.storage.trouble import StorageFailed, storage_trouble
+from lyra_adapters_server.storage.trouble import DISK_FULL, StorageFailed, storage_trouble
 from lyra_adapters_server.storage.versions import VersionRecord, version_of_job
 from lyra_adapters_server.trainer.events import Trained, TrainerWarning, TrainingProgress, TrainingStarted
 from lyra_adapters_server.trainer.spec import CheckpointRules, TrainSpec
@@ -52,10 +53,6 @@ POLL_S = 1.0
 
 HALF_PUBLISHED = "the server had ended while it published the trained adapter, which is whole"
 
-DISK_FULL = (
-    "The disk that holds the registry is full, so the adapter could not be kept; what is in force has not changed. "
-    "Free space there or delete versions, then send the job again."
-)
 # How long a trainer may take to put a job aside: to end its micro-batch and to write a checkpoint.
 SUSPEND_S = 6.0
 # How long stopping may take in all; what is not over by then is broken off.
@@ -139,21 +136,26 @@ class Supervisor:
             tidying.add_done_callback(self._tidying.discard)
 
     async def _run(self) -> None:
+        trouble = ""
         while not self._stopping.is_set():
             self._wake.clear()
             try:
                 job = await self._database.write(self._claim, "lease.claim")
+                trouble = ""
                 if job is not None:
                     await self._carry_out(job)
                     continue
             except StorageFailed as error:
                 # A job that was under way is claimed again once its lease has run out.
-                logger.error("storage_failed", reason=error.reason)
+                if error.reason != trouble:
+                    trouble = error.reason
+                    logger.error("storage_failed", reason=error.reason, message=error.message)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
                     await self._wake.wait()
 
     def _claim(self, connection: Connection) -> JobRecord | None:
+        self._database.reserve.hold()
         now = now_us()
         expire_leases_of_the_dead(self._layout, connection)
         return store.claim(connection, self._owner, now, self._lease_end(now))
@@ -187,8 +189,8 @@ class Supervisor:
             await self._fail(job, error.reason, error.message)
         except StorageFailed as error:
             log.error("storage_failed", reason=error.reason)
-            if error.reason == "DISK_FULL":
-                await self._fail(job, error.reason, DISK_FULL)
+            if error.reason == DISK_FULL:
+                await self._fail(job, error.reason, NO_SPACE)
             else:
                 await self._give_back(job, interrupted=True, reason=error.message)
                 await asyncio.sleep(POLL_S)
@@ -331,7 +333,11 @@ class Supervisor:
             return
         failure = {"reason": reason, "message": message}
         with contextlib.suppress(LeaseLost):
-            await self._write(job, [("failed", failure)], state=JobState.FAILED, failure=failure)
+            await write_when_possible(
+                job.job_id,
+                lambda: self._write(job, [("failed", failure)], state=JobState.FAILED, failure=failure),
+                self._stopping,
+            )
             await self._publisher.discard(job)
 
     async def _cancelled(self, job: JobRecord) -> None:
@@ -377,6 +383,7 @@ class Supervisor:
         updated, _ = await self._database.write(
             lambda connection: store.record(connection, job.job_id, job.fencing_token, now_us(), events, **changes),
             "event",
+            last_resort=any(kind in store.CLOSING_KINDS for kind, _ in events),
         )
         if "state" in changes:
             logger.info("job_state", job_id=job.job_id, adapter=job.adapter, state=str(changes["state"]))

@@ -21,6 +21,7 @@ from lyra_adapters_server.storage import jobs
 from lyra_adapters_server.storage import versions as store
 from lyra_adapters_server.storage.checks import damage, jobs_with_gaps
 from lyra_adapters_server.storage.database import Database
+from lyra_adapters_server.storage.formats import all_formats
 from lyra_adapters_server.storage.reservations import all_reservations
 from lyra_adapters_server.storage.trouble import DAMAGED, StorageFailed
 from lyra_adapters_server.storage.versions import VersionRecord
@@ -82,6 +83,7 @@ def _examine(layout: Layout, connection: Connection) -> Iterator[Finding]:
     versions, _ = store.page_of_versions(connection, scope=EVERYTHING, limit=-1)
     for version in versions:
         yield from _version(layout, version)
+    yield from _formats(layout, connection)
     yield from _pointers(layout, connection)
     yield from _leftovers(layout, connection)
     yield from _orphans(layout, connection)
@@ -103,6 +105,18 @@ def _version(layout: Layout, version: VersionRecord) -> Iterator[Finding]:
     if ADAPTER_FILE not in wrong and not flat_agrees(layout, version.adapter, version.number):
         flat = layout.flat(version.adapter, version.number).name
         yield Finding("FLAT_NAME_WRONG", flat, f"This is not a hard link to the weights of {name}.", True)
+
+
+def _formats(layout: Layout, connection: Connection) -> Iterator[Finding]:
+    known = set()
+    for record in all_formats(connection):
+        directory = layout.format(record.adapter, record.number, record.form)
+        known.add(directory)
+        for path in wrong_files(directory, record.files):
+            message = "The file is missing or not as its digest says. The form can be made again."
+            yield Finding("FORMAT_WRONG", str((directory / path).relative_to(layout.home)), message, True)
+    for directory in sorted(set(layout.formats.glob("*/*")) - known):
+        yield Finding("ORPHAN", str(directory.relative_to(layout.home)), "No row names this form of a version.", True)
 
 
 def saved_by_flat_name(layout: Layout, version: VersionRecord) -> bool:
@@ -165,7 +179,8 @@ def _permissions(layout: Layout) -> Iterator[Finding]:
             found = stat.S_IMODE(path.lstat().st_mode)
         except FileNotFoundError:
             continue
-        if found & ~wanted:
+        # Of a mount's root the sticky bit is nobody's business.
+        if found & 0o777 & ~wanted:
             message = f"Its mode is {found:04o}; others than its owner may use it. It should be {wanted:04o}."
             yield Finding("PERMISSIONS", str(path.relative_to(layout.home.parent)), message, True)
 

@@ -14,6 +14,7 @@ from lyra_adapters_server.registry.repair import repair
 from lyra_adapters_server.scope import EVERYTHING
 from lyra_adapters_server.storage import versions as store
 from lyra_adapters_server.storage.database import Database
+from lyra_adapters_server.storage.formats import all_formats, delete_format
 
 
 def mend(layout: Layout, found: list[Finding]) -> list[Finding]:
@@ -28,10 +29,18 @@ def mend(layout: Layout, found: list[Finding]) -> list[Finding]:
     database = Database(layout.database)
     try:
         database.write_now(lambda connection: _weights_from_flat_names(layout, connection))
+        database.write_now(lambda connection: _forget_damaged_formats(layout, connection))
         repair(layout, database)
     finally:
         database.close()
     return examine(layout)
+
+
+def _forget_damaged_formats(layout: Layout, connection: Connection) -> None:
+    """Forms that are not as they were made; repair() removes their files, and they are made again when asked for."""
+    for record in all_formats(connection):
+        if wrong_files(layout.format(record.adapter, record.number, record.form), record.files):
+            delete_format(connection, record.adapter, record.number, record.form)
 
 
 def _weights_from_flat_names(layout: Layout, connection: Connection) -> None:

@@ -31,8 +31,10 @@ async def delete_version(
 
     A crash in between leaves files that the next start removes.
     """
-    deleted = await database.write(lambda connection: mark(connection, adapter, version, actor, reason), "delete")
-    await database.write(lambda connection: remove_files(layout, deleted.version), "delete.files")
+    deleted = await database.write(
+        lambda connection: mark(connection, adapter, version, actor, reason), "delete", last_resort=True
+    )
+    await database.write(lambda connection: remove_files(layout, deleted.version), "delete.files", last_resort=True)
     return deleted
 
 

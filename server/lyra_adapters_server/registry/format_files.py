@@ -32,7 +32,8 @@ def place_format(layout: Layout, connection: Connection, stage: Path, record: Fo
     or was found to differ from it.
     """
     target = layout.format(record.adapter, record.number, record.form)
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for directory in (layout.formats, target.parent):
+        directory.mkdir(mode=0o700, exist_ok=True)
     put_away(layout, target)
     with failpoints.step("format.rename"):
         stage.rename(target)

@@ -26,7 +26,7 @@ async def follow_row(database: Database, layout: Layout, adapter: str, *, publis
             link_flat(layout, adapter, published)
         write_pointer(layout, pointer)
 
-    await database.write(work)
+    await database.write(work, last_resort=True)
     database.wakers.wake(("pointer", adapter))
 
 

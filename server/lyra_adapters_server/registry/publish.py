@@ -98,8 +98,7 @@ def _copy_weights(source: Path, target: Path, metadata: dict[str, str]) -> None:
 
 
 def _describe(root: Path, path: Path) -> dict[str, Any]:
-    return {
-        "path": str(path.relative_to(root)),
-        "size_bytes": path.stat().st_size,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-    }
+    # Not read as a whole: a merged model is gigabytes.
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"path": str(path.relative_to(root)), "size_bytes": path.stat().st_size, "sha256": digest}

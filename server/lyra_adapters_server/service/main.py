@@ -62,6 +62,12 @@ KEEPALIVE: tuple[tuple[str, int], ...] = (
     # Pings go on while a reader takes nothing; the default stops after two.
     ("grpc.http2.max_pings_without_data", 0),
 )
+# A client's certificate is looked at when it connects. So connections are not kept for ever: after ten minutes new
+# calls need a new one, and an hour later the streams that are left on the old one end with UNAVAILABLE.
+CLIENT_CERTIFICATES: tuple[tuple[str, int], ...] = (
+    ("grpc.max_connection_age_ms", 600_000),
+    ("grpc.max_connection_age_grace_ms", 3_600_000),
+)
 # How long calls may take to end once the server stops.
 GRACE_S = 1.0
 
@@ -199,21 +205,27 @@ async def _serve(settings: Settings, gate: Gate, layout: Layout, database: Datab
 
 def _make_server(settings: Settings, gate: Gate, metrics: Metrics, tracing: Tracing) -> grpc.aio.Server:
     streams = StreamGate(StreamLimits(settings.max_streams, settings.max_streams_per_principal), metrics)
-    size = settings.max_message_mib * 1024 * 1024
     return grpc.aio.server(
         interceptors=[
             *tracing.interceptors,
             RpcInterceptor(gate, streams, metrics),
             DecodingInterceptor(PREFIX),
         ],
-        options=[
-            ("grpc.max_receive_message_length", size),
-            ("grpc.max_send_message_length", size),
-            # A second server on the port must fail, not share it.
-            ("grpc.so_reuseport", 0),
-            *KEEPALIVE,
-        ],
+        options=connection_options(settings),
     )
+
+
+def connection_options(settings: Settings) -> list[tuple[str, int]]:
+    """How gRPC treats connections."""
+    size = settings.max_message_mib * 1024 * 1024
+    return [
+        ("grpc.max_receive_message_length", size),
+        ("grpc.max_send_message_length", size),
+        # A second server on the port must fail, not share it.
+        ("grpc.so_reuseport", 0),
+        *KEEPALIVE,
+        *(CLIENT_CERTIFICATES if settings.tls_client_ca else ()),
+    ]
 
 
 def _bind_probes(probes: grpc.aio.Server, address: str) -> int:

@@ -7,9 +7,11 @@ import os
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -18,10 +20,13 @@ from sqlalchemy import Connection, create_engine, event
 
 from lyra_adapters_server import failpoints
 from lyra_adapters_server.storage.memo import Memo
+from lyra_adapters_server.storage.reserve import Reserve
 from lyra_adapters_server.storage.tail import Wakers
-from lyra_adapters_server.storage.trouble import SchemaTooNew, storage_trouble
+from lyra_adapters_server.storage.trouble import DISK_FULL, SchemaTooNew, StorageFailed, storage_trouble
 
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 BUSY_TIMEOUT_S = 10
 
@@ -37,6 +42,8 @@ class Database:
         self.path = path
         # Streams of rows wait here for new ones.
         self.wakers = Wakers()
+        # What may have to be written on a full disk gives it up; what is begun holds it.
+        self.reserve = Reserve(path.with_name(".reserve"))
         if not read_only and not path.exists():
             # SQLite gives its WAL and shared-memory files the permissions of the main file.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -72,12 +79,21 @@ class Database:
             )
         return heads == set(script.get_heads())
 
-    def write_now(self, work: Callable[[Connection], T], step: str = "") -> T:
+    def write_now(self, work: Callable[[Connection], T], step: str = "", *, last_resort: bool = False) -> T:
         """Runs `work` in one durable transaction on this thread. Raises StorageFailed.
 
         `step` names the failpoints before the transaction and after its commit; a timeout there is that of a storage
-        which has done the write and does not say so.
+        which has done the write and does not say so. With `last_resort` the reserve is given up on a full disk.
         """
+        try:
+            return self._transact(work, step)
+        except StorageFailed as error:
+            if not (last_resort and error.reason == DISK_FULL and self.reserve.release()):
+                raise
+            log.warning("reserve_given_up", step=step, message=error.message)
+        return self._transact(work, step)
+
+    def _transact(self, work: Callable[[Connection], T], step: str) -> T:
         with (
             storage_trouble(),
             failpoints.step(step),
@@ -91,9 +107,10 @@ class Database:
         with storage_trouble(), self._engine.connect() as connection, connection.begin():
             return work(connection)
 
-    async def write(self, work: Callable[[Connection], T], step: str = "") -> T:
+    async def write(self, work: Callable[[Connection], T], step: str = "", *, last_resort: bool = False) -> T:
         """As write_now, awaited. Once begun it completes, even if the awaiting call is cancelled."""
-        return await asyncio.get_running_loop().run_in_executor(self._writer, self.write_now, work, step)
+        call = partial(self.write_now, work, step, last_resort=last_resort)
+        return await asyncio.get_running_loop().run_in_executor(self._writer, call)
 
     async def empty_log(self) -> bool:
         """Moves the write-ahead log into the database file and cuts it to nothing; False while readers hold it."""

@@ -32,6 +32,8 @@ KEPT = 8
 # Readers are woken in groups with a pause between, so that other calls are answered while a thousand are.
 GROUP = 16
 GROUP_PAUSE_S = 0.002
+# So are readers that come at once: each after the first group begins so long after the one before.
+BEGIN_EVERY_S = 0.0015
 
 
 class Wakers:
@@ -41,6 +43,8 @@ class Wakers:
         self._topics: dict[Hashable, _Topic[Any]] = {}
         self._poller: asyncio.Task[None] | None = None
         self._check: Callable[[], None] = lambda: None
+        # When the next reader may begin.
+        self._next = 0.0
 
     def end(self, refuse: Callable[[], None]) -> None:
         """Ends every stream, also those to come, with what `refuse` raises."""
@@ -51,6 +55,13 @@ class Wakers:
     def check(self) -> None:
         """Raises what ends every stream, if they have been ended."""
         self._check()
+
+    async def turn(self) -> None:
+        """Waits until a new reader may begin, which is now unless many come at once."""
+        now = asyncio.get_running_loop().time()
+        self._next = max(self._next, now - GROUP * BEGIN_EVERY_S) + BEGIN_EVERY_S
+        if (pause := self._next - now) > 0:
+            await asyncio.sleep(pause)
 
     def wake(self, topic: Hashable) -> None:
         """Tells the readers of a topic that there are new rows. Called on the event loop's thread."""
@@ -156,6 +167,7 @@ async def follow(
         heartbeat_s: Longest silence in seconds.
     """
     loop = asyncio.get_running_loop()
+    await database.wakers.turn()
     with database.wakers.joined(topic, lambda: _Topic(database, read, position)) as (shared, woken):
         quiet_since = loop.time()
         while True:

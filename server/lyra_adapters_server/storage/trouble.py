@@ -13,6 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from lyra_adapters_server.errors import Kind, Refusal
 
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
+DISK_FULL = "DISK_FULL"
 # Conditions of the machine, by the beginning of SQLite's name for them. Every other error is a mistake in a statement.
 DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 DAMAGED = "DATABASE_DAMAGED"
@@ -39,6 +40,17 @@ def storage_trouble() -> Iterator[None]:
         raise refusal from error
 
 
+def disk_full() -> StorageFailed:
+    """What callers are told when the disk has no space left."""
+    return StorageFailed(
+        Kind.UNAVAILABLE,
+        DISK_FULL,
+        "The disk that holds the registry is full. Free space there or delete versions, then try again with the same "
+        "request_id.",
+        retry_after_s=30.0,
+    )
+
+
 def _refusal(error: Exception) -> StorageFailed | None:
     name = ""
     if isinstance(error, DatabaseError):
@@ -48,13 +60,7 @@ def _refusal(error: Exception) -> StorageFailed | None:
         if name != "SQLITE_FULL" and not name.startswith(PASSING):
             return None
     if name == "SQLITE_FULL" or getattr(error, "errno", None) in FULL_DISK:
-        return StorageFailed(
-            Kind.UNAVAILABLE,
-            "DISK_FULL",
-            "The disk that holds the registry is full. Free space there or delete versions, then try again with the "
-            "same request_id.",
-            retry_after_s=30.0,
-        )
+        return disk_full()
     if isinstance(error, (TimeoutError, PoolTimeout)) or name.startswith("SQLITE_BUSY"):
         return StorageFailed(
             Kind.UNAVAILABLE,

@@ -300,16 +300,17 @@ class _Run:
         self._clock = now
 
     def _step(self) -> Events:
-        loss: float | None = None
-        while loss is None:
-            loss = yield from self._gradients()
-            yield from self._say_if_reduced()
-        if not math.isfinite(loss):
-            raise TrainerError("LOSS_NOT_FINITE", f"the loss is {loss} at step {self._step_of_job + 1}")
         rate = learning_rate_at(
             self._state.step + 1, len(self._order), self._training.learning_rate, self._training.warmup_ratio
         )
-        self._state.update(rate, self._training.max_grad_norm)
+        loss: float | None = None
+        while loss is None:
+            loss = yield from self._gradients()
+            if loss is not None and not math.isfinite(loss):
+                raise TrainerError("LOSS_NOT_FINITE", f"the loss is {loss} at step {self._step_of_job + 1}")
+            if loss is not None and not self._update(rate):
+                loss = None
+            yield from self._say_if_reduced()
         event = self._progress.stepped(self._state.step, loss, rate, last=self._state.step == self._last_step)
         if event is not None:
             yield event
@@ -332,14 +333,31 @@ class _Run:
             found = None if part is None else backward(part)
             del part
             if found is None:
-                self._state.discard_gradients()
-                give_back(self._base.device)
-                self._budget.halve(len(batch), max(len(row.tokens) for row in batch))
+                self._go_on_with_less(batch)
                 return None
             loss += found
             self._progress.worked(tokens, time.monotonic() - start)
             yield None
         return loss
+
+    def _update(self, rate: float) -> bool:
+        """Does the optimizer's step; False if memory ran out, and the whole step must be begun again."""
+        try:
+            self._state.update(rate, self._training.max_grad_norm)
+        except Exception as error:
+            if not is_exhaustion(error):
+                raise
+            let_frames_go(error)
+            rows = [self._rows[index] for index in self._order[self._state.step]]
+            self._go_on_with_less(rows)
+            return False
+        return True
+
+    def _go_on_with_less(self, rows: Sequence[Row]) -> None:
+        """After memory ran out over these rows: the step begins again with smaller micro-batches."""
+        self._state.discard_gradients()
+        give_back(self._base.device)
+        self._budget.halve(len(rows), max(len(row.tokens) for row in rows))
 
     def _say_if_reduced(self) -> Events:
         before = self.plan.train_token_budget, self.plan.score_token_budget

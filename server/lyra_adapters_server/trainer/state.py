@@ -51,12 +51,21 @@ class TrainState:
         self._best: dict[str, torch.Tensor] = {}
 
     def update(self, learning_rate: float, max_grad_norm: float) -> float:
-        """Does one optimizer step on the gradients gathered, and clears them. Returns their norm before clipping."""
+        """Does one optimizer step on the gradients gathered, and clears them. Returns their norm before clipping.
+
+        Where it raises, as for want of memory, weights and moments are as they were.
+        """
         parameters = list(self.adapter.parameters.values())
+        # Small, and taken when a step's activations are gone; the optimizer stops in the middle of the weights.
+        before = {name: value.clone() for name, value in self._moving().items()}
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        self.optimizer.step()
+        try:
+            self.optimizer.step()
+        except Exception:
+            self._go_back(before)
+            raise
         self.optimizer.zero_grad(set_to_none=False)
         self.step += 1
         return norm
@@ -83,14 +92,29 @@ class TrainState:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Every tensor of the state, by a name that says what it is."""
+        return self._moving() | {f"best/{name}": value for name, value in self._best.items()}
+
+    def _moving(self) -> dict[str, torch.Tensor]:
+        """What an optimizer step changes: the weights, and their moments once there are any."""
         found: dict[str, torch.Tensor] = {}
         for name, parameter in self.adapter.parameters.items():
             found[f"adapter/{name}"] = parameter.detach()
             for moment in _MOMENTS:
                 if parameter in self.optimizer.state:
                     found[f"{moment}/{name}"] = self.optimizer.state[parameter][moment]
-        found |= {f"best/{name}": value for name, value in self._best.items()}
         return found
+
+    def _go_back(self, before: Mapping[str, torch.Tensor]) -> None:
+        """Undoes half an optimizer step. Takes no memory."""
+        for name, parameter in self.adapter.parameters.items():
+            parameter.detach().copy_(before[f"adapter/{name}"])
+            if f"{_MOMENTS[0]}/{name}" not in before:
+                self.optimizer.state.pop(parameter, None)
+                continue
+            state = self.optimizer.state[parameter]
+            state["step"].fill_(self.step)
+            for moment in _MOMENTS:
+                state[moment].copy_(before[f"{moment}/{name}"])
 
     def numbers(self) -> dict[str, Any]:
         """The rest of the state, as JSON."""

@@ -37,6 +37,7 @@ from lyra_adapters_server.trainer.events import (
     TrainerEvent,
 )
 from lyra_adapters_server.trainer.exhaustion import is_exhaustion
+from lyra_adapters_server.trainer.orphan import end_without_server
 from lyra_adapters_server.trainer.spec import (
     SUSPENDED,
     CancelSpec,
@@ -303,7 +304,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     # Ctrl-C on the server's terminal reaches this process too; the server decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    channel = LineChannel(socket.socket(fileno=options.fd))
+    connection = socket.socket(fileno=options.fd)
+    end_without_server(connection)
+    channel = LineChannel(connection)
     first: list[bytes] = []
     while not first and not channel.closed:
         first = channel.lines(wait=True)

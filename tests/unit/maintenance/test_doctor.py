@@ -12,8 +12,10 @@ from collections.abc import Callable
 import pytest
 from lyra_adapters.cli import main
 from lyra_adapters_server.maintenance.doctor import examine
+from lyra_adapters_server.registry.format_files import place_format, seal
 from lyra_adapters_server.registry.layout import Layout, remove_tree
 from lyra_adapters_server.registry.presence import Presence
+from lyra_adapters_server.storage.formats import FormatRecord
 from made_registry import MadeRegistry
 from sqlalchemy import text
 
@@ -67,9 +69,28 @@ def deleted_with_its_files(registry: MadeRegistry) -> None:
     registry.database.write_now(lambda c: mark(c, "a", "v1", "", ""))
 
 
+def change_a_form(registry: MadeRegistry) -> None:
+    """A file of the size it had: its digest alone tells."""
+    layout, stage = registry.layout, registry.layout.staging / "form"
+    stage.mkdir(mode=0o700)
+    (stage / "a_v1.gguf").write_bytes(b"whole")
+    record = FormatRecord("a", 1, "GGUF", 1, seal(stage))
+    registry.database.write_now(lambda c: place_format(layout, c, stage, record))
+    assert not examine(layout)
+    (layout.format("a", 1, "GGUF") / "a_v1.gguf").write_bytes(b"wrong")
+
+
+def form_of_nobody(registry: MadeRegistry) -> None:
+    directory = registry.layout.format("a", 1, "GGUF")
+    for path in (directory.parent.parent, directory.parent, directory):
+        path.mkdir(mode=0o700, exist_ok=True)
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
+        (change_a_form, "FORMAT_WRONG"),
+        (form_of_nobody, "ORPHAN"),
         (remove_flat_name, "FLAT_NAME_WRONG"),
         (stale_link, "POINTER_FILES_WRONG"),
         (stale_pointer_file, "POINTER_FILES_WRONG"),

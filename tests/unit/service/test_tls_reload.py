@@ -9,7 +9,9 @@ from pathlib import Path
 import grpc
 import pytest
 from certificates import Certificates
+from lyra_adapters_server.config import Settings
 from lyra_adapters_server.service.auth.tls import TlsError, TlsFiles, TlsKeeper
+from lyra_adapters_server.service.main import CLIENT_CERTIFICATES, connection_options
 from structlog.testing import capture_logs
 
 
@@ -123,3 +125,21 @@ def test_files_that_can_not_be_used_are_named(tmp_path: Path, broken: str, says:
         ca.write_text("nothing of use")
     with pytest.raises(TlsError, match=says):
         TlsKeeper(TlsFiles(cert, key, ca))
+
+
+@pytest.mark.parametrize(("mode", "told"), [(0o600, False), (0o440, False), (0o604, True), (0o644, True)])
+def test_a_key_that_others_can_read_is_told_of(tmp_path: Path, mode: int, told: bool) -> None:
+    cert, key = Certificates(tmp_path).issue("server")
+    key.chmod(mode)
+    with capture_logs() as logs:
+        TlsKeeper(TlsFiles(cert, key))
+    assert [line["event"] for line in logs] == ["tls_key_open"] * told
+    assert all(f"{mode:04o}" in line["message"] and f"chmod 600 {key}" in line["message"] for line in logs)
+
+
+def test_clients_with_certificates_have_to_show_them_again(tmp_path: Path) -> None:
+    """An expired one is refused by a new connection alone; so none is kept for ever."""
+    files = [*Certificates(tmp_path).issue("server"), tmp_path / "ca.pem"]
+    pair = {"tls_cert": files[0], "tls_key": files[1]}
+    assert set(CLIENT_CERTIFICATES) <= set(connection_options(Settings(**pair, tls_client_ca=files[2])))
+    assert not set(CLIENT_CERTIFICATES) & set(connection_options(Settings(**pair)))

@@ -93,6 +93,45 @@ def test_the_step_is_done_again_from_its_beginning(
     assert digest(tmp_path / "halved") == digest(tmp_path / "small")
 
 
+@pytest.mark.parametrize("at", [1, 3])
+def test_an_optimizer_step_that_broke_off_is_undone(
+    tiny_bases: MakeBases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """In the first step, where the moments come into being, and in a later one: half of the weights are done."""
+    bases = tiny_bases("llama")
+    changes = {"lora": LoraConfig(rank=4, dropout=0.3), "training": TrainingConfig(epochs=2, batch_size=8)}
+    step, calls = torch.optim.AdamW.step, 0
+
+    def breaks_off(optimizer: torch.optim.AdamW) -> None:
+        nonlocal calls
+        calls += 1
+        whole = optimizer.param_groups[0]["params"]
+        if calls == at:
+            optimizer.param_groups[0]["params"] = whole[: len(whole) // 2]
+        step(optimizer)
+        optimizer.param_groups[0]["params"] = whole
+        if calls == at:
+            raise ERRORS["cuda"]
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", breaks_off)
+    events = run(spec(tmp_path / "halved", **changes), bases)
+    (warning,) = [event for event in events if event.kind == "warning"]
+    assert warning.reason == "MICRO_BATCH_HALVED"
+    progress = [event.step for event in events if event.kind == "progress"]
+    assert progress == sorted(set(progress))
+    monkeypatch.undo()
+    if at == 1:
+        run(spec(tmp_path / "small", plan=warning.plan, **changes), bases)
+        assert digest(tmp_path / "halved") == digest(tmp_path / "small")
+    else:
+        without = {**changes, "lora": LoraConfig(rank=4, dropout=0.0)}
+        plain = run(spec(tmp_path / "plain", **without), bases)[-1]
+        calls = 0
+        monkeypatch.setattr(torch.optim.AdamW, "step", breaks_off)
+        halved = run(spec(tmp_path / "late", **without), bases)[-1]
+        assert halved.metrics_after.loss == pytest.approx(plain.metrics_after.loss, rel=1e-3)
+
+
 def test_one_row_that_does_not_fit_fails_with_advice(
     tiny_bases: MakeBases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

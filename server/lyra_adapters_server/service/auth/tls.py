@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import grpc
 import structlog
 
 from lyra_adapters_server.service.auth.watched import Watched
+
+# The group may read: that is how orchestrators hand files to a server that is not their owner.
+OF_STRANGERS = 0o007
 
 log = structlog.get_logger()
 
@@ -60,6 +64,20 @@ class TlsFiles:
                 raise TlsError(f"tls_client_ca {self.client_ca}: {_words(error)}") from None
         return content
 
+    def warn(self) -> None:
+        """Logs that others than the server's user and group can read the key.
+
+        Not refused: the key has been open to them already, and tools that hand keys out leave them so. The tokens file
+        is refused, since whoever may write it lets anybody in.
+        """
+        mode = stat.S_IMODE(self.key.stat().st_mode)
+        if mode & OF_STRANGERS:
+            log.warning(
+                "tls_key_open",
+                message=f"tls_key {self.key} has permissions {mode:04o}: who reads it can pass for this server. "
+                f"`chmod 600 {self.key}`, and replace the key if others use this machine.",
+            )
+
 
 class TlsKeeper:
     """Hands gRPC the certificate at each new connection: the files' newest that can be used.
@@ -74,6 +92,7 @@ class TlsKeeper:
         self._watched.changed()
         self._content = files.read()
         self._complaint = ""
+        files.warn()
 
     def credentials(self) -> grpc.ServerCredentials:
         """Credentials for a port. With `client_ca` a client without a good certificate gets no connection."""
@@ -99,6 +118,7 @@ class TlsKeeper:
                     self._complaint = ""
                     if fresh != self._content:
                         self._content = fresh
+                        self._files.warn()
                         log.info("tls_loaded", cert=str(self._files.cert))
         return self._content.configuration()
 
