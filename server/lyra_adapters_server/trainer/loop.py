@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 from lyra_adapters_server import failpoints
@@ -13,7 +13,7 @@ from lyra_adapters_server.trainer.base import Base
 from lyra_adapters_server.trainer.bases import Bases
 from lyra_adapters_server.trainer.calibration import at_temperature
 from lyra_adapters_server.trainer.checkpoint import Checkpoint, Checkpoints, Unusable, fingerprint
-from lyra_adapters_server.trainer.data import encode_rows, split_by_length, training_order, weighted
+from lyra_adapters_server.trainer.data import Row, encode_rows, split_by_length, training_order, weighted
 from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.trainer.events import (
     Calibration,
@@ -24,7 +24,7 @@ from lyra_adapters_server.trainer.events import (
     TrainerWarning,
     TrainingStarted,
 )
-from lyra_adapters_server.trainer.exhaustion import TokenBudget
+from lyra_adapters_server.trainer.exhaustion import TokenBudget, is_exhaustion, let_frames_go
 from lyra_adapters_server.trainer.fused import Dropout
 from lyra_adapters_server.trainer.memory import give_back
 from lyra_adapters_server.trainer.metrics import compute_metrics
