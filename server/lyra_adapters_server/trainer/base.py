@@ -11,17 +11,21 @@ from typing import Any
 import torch
 from torch import nn
 
+from lyra_adapters_server.trainer import attention
 from lyra_adapters_server.trainer.data import Batch, TextEncoder
 from lyra_adapters_server.trainer.describe import Description
 from lyra_adapters_server.trainer.errors import TrainerError
+from lyra_adapters_server.trainer.gated import speed_up_mlps
 from lyra_adapters_server.trainer.heads import AnswerTokenHead, ClassifierHead, Head
 from lyra_adapters_server.trainer.lora import Adapter, new_config
 from lyra_adapters_server.trainer.norms import speed_up_norms
+from lyra_adapters_server.trainer.packing import run_packed, skip_what_nobody_reads
 from lyra_adapters_server.trainer.pair import PairEncoder
 from lyra_adapters_server.trainer.precision import Precision, take_float32
 from lyra_adapters_server.trainer.prompt import PromptEncoder
 from lyra_adapters_server.trainer.quiet import quiet_transformers
 from lyra_adapters_server.trainer.residual import widen_residual
+from lyra_adapters_server.trainer.rotary import speed_up_rotary
 from lyra_adapters_server.types import LABELS, PAIR, BaseCard, Label, LoraConfig, Prompt
 
 
@@ -78,6 +82,12 @@ class Base(ABC):
         """Computes in float32, as far as the family allows, whatever the precision of the weights; see precision.py."""
         return nullcontext()
 
+    @property
+    def packs(self) -> bool:
+        """Whether rows are computed end to end, without padding, which only our own attention can."""
+        settings: Any = self.model.config
+        return bool(settings._attn_implementation == attention.NAME)
+
     def linear_names(self) -> tuple[str, ...]:
         """Names of the linear modules that can be adapted, without layer prefixes, sorted."""
         return tuple(sorted(self.card.linear_modules))
@@ -90,10 +100,14 @@ class CausalBase(Base):
         """Takes the model over."""
         super().__init__(description, model)
         self._precision = Precision(description.dtype)
+        body: Any = model.base_model
+        speed_up_mlps(model)
         if speed_up_norms(model, self._precision):
             widen_residual(model, self._precision)
-            decoder: Any = model.base_model
-            take_float32(decoder)
+            take_float32(body)
+        speed_up_rotary(model)
+        last = body.layers[-1].mlp
+        skip_what_nobody_reads(last, "forward", [last], last=True)
         # A description's encoder is of its family.
         self.encoder: PromptEncoder = description.encoder  # type: ignore[assignment]
 
@@ -118,6 +132,8 @@ class CausalBase(Base):
     def logits(self, batch: Batch, head: Head) -> torch.Tensor:
         """See Base."""
         decoder: Any = self.model.base_model
+        if self.packs:
+            return head(run_packed(decoder, batch, last=True), torch.ones_like(batch.lengths))
         hidden = decoder(input_ids=batch.tokens, use_cache=False).last_hidden_state
         return head(hidden, batch.lengths)
 
@@ -140,7 +156,12 @@ class EncoderBase(Base):
         super().__init__(description, model)
         # As above.
         self.encoder: PairEncoder = description.encoder  # type: ignore[assignment]
+        if not description.family.own_attention:
+            body: Any = model.base_model
+            layer = body.encoder.layer[-1]
+            skip_what_nobody_reads(layer, "feed_forward_chunk", [layer.intermediate, layer.output], last=False)
         self._head_names = description.family.head
+        self._first_position = self.padding + 1 if description.family.padding_shifts_positions else 0
         self._new = new
         # In float32, as the logits of a causal model are. Copies, since some models run their pooler themselves.
         self._head = [copy.deepcopy(model.get_submodule(name)).float() for name in self._head_names]
@@ -184,6 +205,9 @@ class EncoderBase(Base):
     def logits(self, batch: Batch, head: Head) -> torch.Tensor:
         """See Base."""
         body: Any = self.model.base_model
+        if self.packs:
+            hidden = run_packed(body, batch, last=False, first_position=self._first_position)
+            return head(hidden, torch.ones_like(batch.lengths))
         types = {} if batch.types is None else {"token_type_ids": batch.types}
         hidden = body(input_ids=batch.tokens, attention_mask=batch.mask, **types).last_hidden_state
         return head(hidden, batch.lengths)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
@@ -147,25 +148,30 @@ def training_order(lengths: Sequence[int], epochs: int, batch_size: int, seed: i
     return steps
 
 
-def split_by_length(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Splits rows into micro-batches of like lengths, at the least cost in padded tokens.
+def split_by_length(lengths: Sequence[int], budget: int, *, packed: bool = False) -> list[list[int]]:
+    """Splits rows into micro-batches of like lengths, at the least cost in tokens.
 
     Args:
         lengths: Tokens of each row.
-        budget: Padded tokens a micro-batch may have; a longer row stands alone.
+        budget: Tokens a micro-batch may have; a longer row stands alone.
+        packed: Whether rows lie end to end, so that padding counts for nothing.
 
     Returns:
         The row indices of each micro-batch, shortest rows first.
     """
     order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
+    before = [0, *accumulate(lengths[index] for index in order)]
+
+    def tokens(start: int, end: int) -> int:
+        return before[end] - before[start] if packed else (end - start) * lengths[order[end - 1]]
+
     # best[end] is the least cost of the first `end` rows in order, and where the last micro-batch of that split starts.
     best: list[tuple[int, int]] = [(0, 0)]
     for end in range(1, len(order) + 1):
-        width = lengths[order[end - 1]]
-        options = [(best[end - 1][0] + width + _MICRO_BATCH_OVERHEAD, end - 1)]
+        options = [(best[end - 1][0] + tokens(end - 1, end) + _MICRO_BATCH_OVERHEAD, end - 1)]
         start = end - 2
-        while start >= 0 and (end - start) * width <= budget:
-            options.append((best[start][0] + (end - start) * width + _MICRO_BATCH_OVERHEAD, start))
+        while start >= 0 and tokens(start, end) <= budget:
+            options.append((best[start][0] + tokens(start, end) + _MICRO_BATCH_OVERHEAD, start))
             start -= 1
         best.append(min(options))
     batches: list[list[int]] = []

@@ -319,7 +319,9 @@ class _Run:
         """Gathers a step's gradients; returns its loss, or None if memory ran out: then it must be begun again."""
         rows = [self._rows[index] for index in self._order[self._state.step]]
         loss = 0.0
-        for number, positions in enumerate(split_by_length([len(row.tokens) for row in rows], self._budget.tokens)):
+        lengths = [len(row.tokens) for row in rows]
+        split = split_by_length(lengths, self._budget.tokens, packed=self._base.packs)
+        for number, positions in enumerate(split):
             batch = [rows[position] for position in positions]
             tokens = sum(len(row.tokens) for row in batch)
             start = time.monotonic()

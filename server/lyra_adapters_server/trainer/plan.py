@@ -22,8 +22,8 @@ _KEPT = ("threads", "train_token_budget", "score_token_budget")
 
 
 def train_token_budget(base: Base) -> int:
-    """Padded tokens of a micro-batch with gradients: what bounds the memory, and on CPU what the caches hold."""
-    return 1536 if base.device.type == "cpu" else 16384
+    """Tokens of a micro-batch with gradients: what bounds the memory, and on CPU what the caches hold."""
+    return 1024 if base.device.type == "cpu" else 16384
 
 
 def new_plan(base: Base) -> Plan:
@@ -32,7 +32,7 @@ def new_plan(base: Base) -> Plan:
         device=base.card.device,
         dtype=base.card.dtype,
         threads=torch.get_num_threads(),
-        kernels="fused_lora",
+        kernels="fused_packed" if base.packs else "fused",
         attention=str(getattr(base.model.config, "_attn_implementation", "")),
         train_token_budget=train_token_budget(base),
         score_token_budget=score_token_budget(base),

@@ -63,9 +63,10 @@ class Plan(Value):
     dtype: str
     # CPU threads of torch.
     threads: int
+    # What stands in the place of transformers' own layers, and whether rows are padded.
     kernels: str
     attention: str
-    # Padded tokens of a micro-batch with gradients, and of one without. Smaller after memory ran out.
+    # Tokens of a micro-batch with gradients, and padded ones of one without. Smaller after memory ran out.
     train_token_budget: int
     score_token_budget: int
     # The machine's kind and the instructions that torch uses on it.

@@ -321,9 +321,10 @@ def main(arguments: list[str] | None = None) -> int:
     failpoints.arm_from_environment()
     if config.nice and hasattr(os, "nice"):
         os.nice(config.nice)
-    # Threads that wait for each other spin for some microseconds only, then sleep. By default they spin for so long
-    # that on a machine with other work they keep the very thread they wait for off its core.
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    # Threads that wait for each other spin for some tens of microseconds, then sleep. By default they spin for so long
+    # that on a machine with other work they keep the very thread they wait for off its core; but waking one that
+    # sleeps takes longer than many a product does (with a tenth of this number, two cores did a third less).
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     # The tokenizer's threads would only take turns with torch's.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     worker = _make_worker(config, channel)

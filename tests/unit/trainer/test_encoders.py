@@ -29,7 +29,7 @@ from lyra_adapters_server.trainer.spec import (
     class_prior,
 )
 from lyra_adapters_server.types import LABELS, AdapterRef, Label, LoraConfig, Pair, Sample, TrainingConfig
-from test_lora import SameDropout
+from test_lora import SameDropout, SameMasks
 from tiny_encoders import ENCODERS, NLI, make_tiny_encoder
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -138,8 +138,8 @@ def test_loss_and_gradients_equal_pefts(
     adapter.save(tmp_path)
     model = plain(directory, tmp_path, is_trainable=True)
     if dropout:
-        masks = Dropout(dropout, 11)
-        masks.start(0, 0)
+        masks = SameMasks(dropout, 11)
+        masks.start(0, rows.lengths.tolist() if base.packs else None)
         for module in model.modules():
             if isinstance(module, peft.tuners.lora.LoraLayer):
                 module.lora_dropout["default"] = SameDropout(masks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 import transformers
 from conftest import FAMILIES
+from lyra_adapters_server.trainer import rotary
 from lyra_adapters_server.trainer.bases import Base, Bases
 from lyra_adapters_server.trainer.data import Batch, Row, make_batch
 from lyra_adapters_server.trainer.errors import TrainerError
@@ -45,17 +47,38 @@ def random_adapter(base: Base, config: Any) -> Adapter:
     return adapter
 
 
+class SameMasks:
+    """The masks of ours for PEFT's layers, which see padded rows where ours may see them end to end."""
+
+    def __init__(self, probability: float, seed: int) -> None:
+        self.dropout = Dropout(probability, seed)
+        self.x: torch.Tensor | None = None
+
+    def start(self, step: int, lengths: list[int] | None) -> None:
+        """Begins a micro-batch; None: ours are padded too."""
+        self.dropout.start(step, 0)
+        self.there = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None] if lengths else None
+        self.x = None
+
+    def of(self, x: torch.Tensor) -> torch.Tensor:
+        if x is not self.x:
+            there = self.there if self.there is not None else torch.ones(x.shape[:-1], dtype=torch.bool)
+            mask = self.dropout(x[there][None])[1]
+            assert mask is not None
+            self.x, self.mask = x, torch.zeros_like(x)
+            self.mask[there] = mask[0]
+        return self.mask * self.dropout.scale
+
+
 class SameDropout(nn.Module):
     """Stands in for PEFT's dropout with the masks of ours."""
 
-    def __init__(self, masks: Dropout) -> None:
+    def __init__(self, masks: SameMasks) -> None:
         super().__init__()
         self.masks = masks
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        mask = self.masks(x)[1]
-        assert mask is not None
-        return x * mask * self.masks.scale
+        return x * self.masks.of(x)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
@@ -82,8 +105,8 @@ def test_loss_and_gradients_equal_pefts(
     )
     model = peft.PeftModel.from_pretrained(plain, tmp_path, is_trainable=True)
     if dropout:
-        masks = Dropout(dropout, 11)
-        masks.start(0, 0)
+        masks = SameMasks(dropout, 11)
+        masks.start(0, rows.lengths.tolist())
         for module in model.modules():
             if isinstance(module, peft.tuners.lora.LoraLayer):
                 module.lora_dropout["default"] = SameDropout(masks)
@@ -188,6 +211,25 @@ def test_an_adapter_of_another_base_is_refused(tiny_bases: Callable[[str], Bases
     with pytest.raises(TrainerError) as caught:
         load_adapter(base.model, tmp_path)
     assert caught.value.reason == "ADAPTER_MISMATCH"
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_the_mlps_and_rotations_of_every_family_are_known(family: str, tiny_bases: Callable[[str], Bases]) -> None:
+    model = tiny_bases(family).get("tiny").model
+    mlps = [module for module in model.modules() if hasattr(module, "gate_proj")]
+    assert len(mlps) == 3
+    assert all("forward" in vars(module) for module in mlps)
+    assert sys.modules[type(model).__module__].apply_rotary_pos_emb.__module__ == rotary.__name__
+
+
+def test_rotation_and_its_gradient_are_those_of_the_formula() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, 5, 8, generator=generator, dtype=torch.float64, requires_grad=True)
+    # Halves that differ, which real angles' don't, so that no mistake hides.
+    cos, sin = torch.randn(2, 1, 1, 5, 8, generator=generator, dtype=torch.float64).unbind(0)
+    expected = x * cos + torch.cat([-x[..., 4:], x[..., :4]], dim=-1) * sin
+    assert torch.allclose(rotary.Rotate.apply(x, cos, sin), expected)
+    assert torch.autograd.gradcheck(lambda x: rotary.Rotate.apply(x, cos, sin), (x,))
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
