@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -13,10 +14,10 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lyra_adapters.cli.report.figures import LABELS, Bin, Figures
 
-BEFORE, AFTER, GREY = "#E69F00", "#0072B2", "#595959"
+BEFORE, AFTER, GREY = "#D55E00", "#0072B2", "#595959"
 _SHORT = [label.capitalize() for label in LABELS]
 # Inches: small, so that the text is large enough on a phone.
-_SIZE = (3.9, 2.9)
+_SIZE = (3.9, 3.1)
 
 Draw = Callable[[Any, Figures], None]
 
@@ -43,7 +44,7 @@ def image(found: Figures, path: Path) -> None:
     figure.suptitle(f"{found.version.name}: {verdict.outcome.replace('_', ' ').lower() if verdict else 'no verdict'}")
     for number, (title, draw) in enumerate(drawn, start=1):
         axes = figure.add_subplot(rows, columns, number)
-        axes.set_title(title, fontsize=10)
+        axes.set_title(fill(title, 42), fontsize=10)
         draw(axes, found)
     figure.savefig(path, dpi=150)
 
@@ -52,7 +53,7 @@ def charts(found: Figures) -> list[tuple[str, Draw]]:
     """Title and drawing of every chart that there is something to show in."""
     drawn: list[tuple[str, Draw]] = []
     if found.differences:
-        drawn.append(("Difference to what was in force, with 95 % intervals", differences))
+        drawn.append(("Difference to what was in force, with intervals of 95 %", differences))
     if any(curve.training for curve in found.curves):
         drawn.append(("Loss while training", losses))
     if found.confusions:
@@ -77,12 +78,12 @@ def losses(axes: Any, found: Figures) -> None:
             label = "rows not trained on" if last else None
             axes.plot(steps, values, color=AFTER, marker="o", markersize=4, linestyle="--", label=label, **shade)
     if found.best_step:
-        axes.axvline(found.best_step, color=BEFORE, linestyle=":", linewidth=2, label="step that is published")
+        axes.axvline(found.best_step, color=BEFORE, linestyle=":", linewidth=2, label="published step")
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("loss (nats)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axes.set_ylim(bottom=0)
-    _finish(axes)
+    _finish(axes, columns=2)
 
 
 def confusion_before(axes: Any, found: Figures) -> None:
@@ -103,7 +104,7 @@ def _confusion(axes: Any, found: Figures, which: int) -> None:
     for y, row in enumerate(table):
         for x, value in enumerate(row):
             # The numbers say it all; the shade only guides the eye.
-            dark = shares[y][x] > 0.55
+            dark = shares[y][x] > 0.7
             weight = "bold" if x == y else "normal"
             axes.text(x, y, f"{value}", ha="center", va="center", color="white" if dark else "black", weight=weight)
     axes.set_xticks(range(3), _SHORT)
@@ -125,9 +126,9 @@ def recalls(axes: Any, found: Figures) -> None:
         words = ["no rows" if value is None else f"{value:.0%}" for value in values]
         axes.bar_label(bars, words, fontsize=9, padding=2)
     axes.set_xticks(range(3), _SHORT)
-    axes.set_ylim(0, 1.18)
+    axes.set_ylim(0, 1.12)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    _finish(axes, columns=2)
+    _finish(axes)
 
 
 def reliabilities(axes: Any, found: Figures) -> None:
@@ -160,7 +161,9 @@ def differences(axes: Any, found: Figures) -> None:
         colour, marker = (AFTER, "o") if one.upwards else (BEFORE, "s")
         axes.plot(ends, [place, place], color=colour, linewidth=2.5, solid_capstyle="butt")
         axes.plot([value], [place], color=colour, marker=marker, markersize=7)
-        axes.text(ends[0], place + 0.18, one.name, fontsize=9, va="bottom", ha="left")
+        words = axes.text(ends[0], place + 0.18, one.name, fontsize=9, va="bottom", ha="left")
+        # The line of no difference stops at the words, not in them.
+        words.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
     axes.axvline(0, color=GREY, linewidth=1)
     axes.set_yticks([])
     axes.set_ylim(-0.5, len(found.differences) - 0.2)
@@ -172,6 +175,8 @@ def differences(axes: Any, found: Figures) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _finish(axes: Any, columns: int = 1) -> None:
+def _finish(axes: Any, columns: int = 3) -> None:
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=9, frameon=False, ncols=columns)
+    # Below the chart: inside there is no place that is free in every report.
+    below = -0.22 if axes.get_xlabel() else -0.12
+    axes.legend(fontsize=9, frameon=False, ncols=columns, loc="upper center", bbox_to_anchor=(0.5, below))
