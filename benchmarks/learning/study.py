@@ -7,7 +7,8 @@ again. `--only` takes the cells whose name contains a text, `--minutes` starts n
 goes to standard output, whatever is there so far; a group without all its seeds says how many it has.
 
 The trainings run in this process through the service's own engine (feedback/, trainer/), with the same split, inner
-rows and temperature as a job has, and are scored on rows that the job never sees.
+rows and temperature as a job has, and are scored on rows that the job never sees. Those called all-trainer-peft run
+benchmarks/performance/peer.py instead, with the settings of Lyra's own design, on all rows.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import argparse
 import fcntl
 import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -35,7 +38,7 @@ from lyra_adapters_server.registry.anchor import picked_out
 from lyra_adapters_server.trainer.bases import Bases
 from lyra_adapters_server.trainer.events import Evaluated, Scored, Trained, TrainerEvent, TrainingProgress
 from lyra_adapters_server.trainer.loop import train
-from lyra_adapters_server.trainer.score import score
+from lyra_adapters_server.trainer.score import score, write_prompt
 from lyra_adapters_server.trainer.spec import BaseModelConfig, CheckpointRules, ScoreSpec, TrainSpec, WorkerConfig
 from lyra_adapters_server.types import AdapterRef, LoraConfig, Sample, TrainingConfig
 
@@ -58,6 +61,8 @@ class Cell:
     size: int = 0
     parent: str = ""
     training: dict[str, Any] = field(default_factory=dict)
+    # Trained by transformers' Trainer and PEFT instead, on all rows.
+    peer: bool = False
 
     @property
     def name(self) -> str:
@@ -72,6 +77,8 @@ def cells() -> Iterator[Cell]:
         for seed in SEEDS if tried == CHOSEN else SEEDS[:1]:
             rate, epochs, batch = tried
             yield Cell(f"all-rate{rate:g}-epochs{epochs}-batch{batch}", seed, both, training=settings(*tried))
+    for seed in SEEDS:
+        yield Cell("all-trainer-peft", seed, both, peer=True)
     for size in (200, *(size for size in SIZES if size != 200)):
         for parent, other in (both, both[::-1]):
             for seed in SEEDS:
@@ -107,17 +114,18 @@ class Study:
         parent = self._parent(cell) if cell.parent else None
         rows = self._rows(cell, parent)
         with tempfile.TemporaryDirectory() as folder:
-            trained, took, evaluated = self._train(rows, cell, Path(folder), parent)
+            found: dict[str, Any] = {"cell": cell.name, "rows": len(rows)}
+            if cell.peer:
+                found["training_seconds"] = self._train_peer(rows, cell, Path(folder))
+            else:
+                trained, evaluated = self._train(rows, cell, Path(folder), parent)
+                found |= {
+                    "training_seconds": round(trained.training_seconds, 1),
+                    "temperature": trained.calibration.temperature,
+                    "best_step": trained.best_step,
+                    "inner": [[one.step, one.metrics.accuracy, one.metrics.loss] for one in evaluated],
+                }
             adapter = AdapterRef(name="x_v1", base_alias="demo", directory=folder)
-            found = {
-                "cell": cell.name,
-                "rows": len(rows),
-                "seconds": round(took, 1),
-                "training_seconds": round(trained.training_seconds, 1),
-                "temperature": trained.calibration.temperature,
-                "best_step": trained.best_step,
-                "inner": [[one.step, one.metrics.accuracy, one.metrics.loss] for one in evaluated],
-            }
             for name in dict.fromkeys((*cell.sets, *((cell.parent,) if cell.parent else ()))):
                 dev = self._read(f"{name}_dev")
                 found[name] = {"before": self._score(parent or BASE, dev), "after": self._score(adapter, dev)}
@@ -125,7 +133,7 @@ class Study:
 
     def _train(
         self, rows: Sequence[Sample], cell: Cell, output: Path, parent: AdapterRef | None
-    ) -> tuple[Trained, float, list[Evaluated]]:
+    ) -> tuple[Trained, list[Evaluated]]:
         config = TrainingConfig(seed=cell.seed, **cell.training)
         divided = split(rows, config.validation_fraction, "study", {})
         config = settle_training(config, divided.training, recorded=bool(parent))
@@ -146,11 +154,32 @@ class Study:
             output_dir=str(output),
             checkpoints=rules,
         )
-        begun = time.monotonic()
         events = list(self._told(train(spec, self._bases)))
         (trained,) = [event for event in events if isinstance(event, Trained)]
         evaluated = [event for event in events if isinstance(event, Evaluated) and event.stage == "VALIDATION"]
-        return trained, time.monotonic() - begun, evaluated
+        return trained, evaluated
+
+    def _train_peer(self, rows: Sequence[Sample], cell: Cell, output: Path) -> float:
+        """Trainer with PEFT under the settings of Lyra's own design; returns its seconds."""
+        written = output / "rows.jsonl"
+        written.write_text(
+            "".join(
+                json.dumps({"premise": row.premise, "hypothesis": row.hypothesis, "label": row.correct_label}) + "\n"
+                for row in rows
+            ),
+            encoding="utf-8",
+        )
+        for _ in self._bases.prepare("demo"):
+            pass
+        with self._bases.use("demo") as base:
+            write_prompt(output, base.encoder, 512, 1.0)
+            directory = base.card.identity.id
+        script = ROOT / "benchmarks" / "performance" / "peer.py"
+        places = ["--base", directory, "--output", str(output)]
+        wanted = ["--learning-rate", "2e-4", "--batch", "8", "--epochs", "3", "--seed", str(cell.seed)]
+        command = [sys.executable, str(script), str(written), *places, *wanted]
+        told = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
+        return float(json.loads(told.splitlines()[-1])["train_s"])
 
     def _told(self, events: Iterable[TrainerEvent | None]) -> Iterator[TrainerEvent]:
         """The events, with a line for each evaluation and now and then one for the progress."""
