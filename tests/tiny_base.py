@@ -8,8 +8,8 @@ from pathlib import Path
 WORDS = " yes no maybe supports refutes neutral Premise Claim Does the premise support claim Answer or sleep memory"
 
 
-def make_tiny_base(directory: Path, seed: int = 0) -> Path:
-    """Writes a Llama of two layers with a byte-level tokenizer."""
+def make_tiny_base(directory: Path, seed: int = 0, width: int = 32) -> Path:
+    """Writes a Llama of two layers with a byte-level tokenizer. A greater width needs more memory."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -24,8 +24,8 @@ def make_tiny_base(directory: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(fast),
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,

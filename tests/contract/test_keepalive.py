@@ -6,6 +6,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -17,6 +18,7 @@ from quick_server import Script, seed
 from server_process import ServerProcess
 from train_requests import train_request
 
+INTERVAL = "grpc.http2.min_ping_interval_without_data_ms"
 SETTINGS, PING, GOAWAY = 4, 6, 7
 ACK = 1
 ENHANCE_YOUR_CALM = 11
@@ -24,7 +26,7 @@ ENHANCE_YOUR_CALM = 11
 
 def test_the_clients_pings_are_rarer_than_the_server_allows() -> None:
     ours, theirs = dict(KEEPALIVE), dict(channel.OPTIONS)
-    allowed = ours["grpc.http2.min_recv_ping_interval_without_data_ms"]
+    allowed = ours[INTERVAL]
     # Twice as far apart: a timer that is early must not count as too many.
     assert theirs["grpc.keepalive_time_ms"] >= 2 * allowed
     assert theirs["grpc.http2.max_pings_without_data"] == ours["grpc.http2.max_pings_without_data"] == 0
@@ -53,20 +55,38 @@ def frames(connection: socket.socket, seconds: float) -> list[tuple[int, int, by
     return found
 
 
-@pytest.mark.parametrize(("pings", "sent_away"), [(1, False), (8, True)])
-def test_a_flood_of_pings_is_sent_away(quick_server: Callable[..., ServerProcess], pings: int, sent_away: bool) -> None:
-    server = quick_server()
-    host, _, port = server.address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=5) as connection:
+def ping(port: int, pings: int, every_s: float) -> list[tuple[int, int, bytes]]:
+    """What a server answers to so many pings."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
         connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0) + frame(SETTINGS, ACK))
         found = []
         for number in range(pings):
             connection.sendall(frame(PING, 0, number.to_bytes(8, "big")))
-            found += frames(connection, 0.2)
+            found += frames(connection, every_s)
             # Whoever is sent away is read to the end, and sends nothing more.
             if any(kind == GOAWAY for kind, _, _ in found):
                 break
-        found += frames(connection, 1.0)
+        return found + frames(connection, 1.0)
+
+
+def test_grpc_knows_the_servers_options_by_these_names() -> None:
+    """With a hundredth of the interval that the server allows, so that the test takes a moment."""
+    assert INTERVAL in dict(KEEPALIVE)
+    server = grpc.server(ThreadPoolExecutor(1), options=[*(dict(KEEPALIVE) | {INTERVAL: 100}).items()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        found = ping(port, pings=5, every_s=0.25)
+    finally:
+        server.stop(None)
+    assert [kind for kind, flags, _ in found if flags == ACK].count(PING) == 5
+    assert all(kind != GOAWAY for kind, _, _ in found)
+
+
+@pytest.mark.parametrize(("pings", "sent_away"), [(1, False), (8, True)])
+def test_a_flood_of_pings_is_sent_away(quick_server: Callable[..., ServerProcess], pings: int, sent_away: bool) -> None:
+    server = quick_server()
+    found = ping(int(server.port), pings, every_s=0.2)
     assert any(kind == PING and flags == ACK for kind, flags, _ in found)
     away = [payload for kind, _, payload in found if kind == GOAWAY]
     assert bool(away) == sent_away

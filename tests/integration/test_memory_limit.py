@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from lyra_adapters_server.trainer.spec import BaseModelConfig, LoadSpec, ScoreSpec, TrainSpec, WorkerConfig
 from lyra_adapters_server.types import AdapterRef, LoraConfig, Sample, TrainingConfig
-from tiny_base import rows
+from tiny_base import make_tiny_base, rows
 from trainer_process import TrainerProcess
 
 pytestmark = [
@@ -32,7 +32,7 @@ def spec(output: Path) -> TrainSpec:
     return TrainSpec(
         job_id="job",
         base_alias="tiny",
-        training_samples=samples(24),
+        training_samples=samples(8),
         validation_samples=(),
         lora=LoraConfig(rank=4),
         training=TrainingConfig(epochs=1, batch_size=8),
@@ -46,13 +46,14 @@ def memory(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_a_process_limit_makes_micro_batches_smaller(tiny_base: Path, tmp_path: Path) -> None:
-    base = BaseModelConfig(alias="tiny", source=str(tiny_base))
+def test_a_process_limit_makes_micro_batches_smaller(tmp_path: Path) -> None:
+    # Wide, so that a micro-batch needs more than what the libraries hold in reserve.
+    base = BaseModelConfig(alias="tiny", source=str(make_tiny_base(tmp_path / "wide", width=512)))
     config = WorkerConfig(bases=(base,), threads=1, dtype="float32", device="cpu", cache_dir=str(tmp_path / "cache"))
     endings = []
     # How much a micro-batch needs is not known here. With a little the training fails, with much it just runs; in
     # between it goes on with less.
-    for extra in (8, 16, 24, 32, 48, 64, 96):
+    for extra in (8, 32, 64, 96, 128, 192, 256, 512, 1024):
         with TrainerProcess(config) as trainer:
             trainer.result(trainer.ask("load", LoadSpec(base_alias="tiny")))
             pid = trainer.process.pid

@@ -55,7 +55,7 @@ log = structlog.get_logger()
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["AdapterService"].full_name
 KEEPALIVE: tuple[tuple[str, int], ...] = (
     # Clients ping quiet connections every minute; the default would answer that with too_many_pings.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),

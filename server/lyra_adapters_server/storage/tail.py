@@ -29,11 +29,16 @@ POLL_S = 1.0
 # Rows read at a time, and how many such batches of a topic are kept for readers that come later.
 BATCH = 64
 KEPT = 8
-# Readers are woken in groups with a pause between, so that other calls are answered while a thousand are.
+# Readers are woken in groups with a pause between, so that other calls are answered while a thousand are. A pause that
+# ended late shows that those before are not served yet: the next is longer by so many times that.
 GROUP = 16
 GROUP_PAUSE_S = 0.002
-# So are readers that come at once: each after the first group begins so long after the one before.
+PATIENCE = 2.0
+# Readers that come at once begin so too: each after the first group so long after the one before, and again later where
+# the server is that late, but not for ever.
 BEGIN_EVERY_S = 0.0015
+LATE_S = 0.005
+TURNS = 5
 
 
 class Wakers:
@@ -58,10 +63,15 @@ class Wakers:
 
     async def turn(self) -> None:
         """Waits until a new reader may begin, which is now unless many come at once."""
-        now = asyncio.get_running_loop().time()
-        self._next = max(self._next, now - GROUP * BEGIN_EVERY_S) + BEGIN_EVERY_S
-        if (pause := self._next - now) > 0:
-            await asyncio.sleep(pause)
+        loop = asyncio.get_running_loop()
+        for _ in range(TURNS):
+            now = loop.time()
+            self._next = due = max(self._next, now - GROUP * BEGIN_EVERY_S) + BEGIN_EVERY_S
+            if due <= now:
+                return
+            await asyncio.sleep(due - now)
+            if loop.time() - due < LATE_S:
+                return
 
     def wake(self, topic: Hashable) -> None:
         """Tells the readers of a topic that there are new rows. Called on the event loop's thread."""
@@ -188,8 +198,11 @@ async def follow(
                 quiet_since = loop.time()
 
 
-def _wake_groups(readers: list[asyncio.Event]) -> None:
+def _wake_groups(readers: list[asyncio.Event], due: float | None = None) -> None:
+    loop = asyncio.get_running_loop()
+    late = 0.0 if due is None else max(0.0, loop.time() - due)
     for woken in readers[:GROUP]:
         woken.set()
     if rest := readers[GROUP:]:
-        asyncio.get_running_loop().call_later(GROUP_PAUSE_S, _wake_groups, rest)
+        next_due = loop.time() + GROUP_PAUSE_S + PATIENCE * late
+        loop.call_at(next_due, _wake_groups, rest, next_due)
