@@ -1,6 +1,6 @@
 """A thousand readers and a hundred calls a second beside a training: does it slow, does anybody miss anything?
 
-    python benchmarks/load.py [--streams 1000] [--calls 100] [--pairs 3] [--output docs/results/load.md]
+    python benchmarks/load.py [--streams 1000] [--calls 100] [--pairs 2] [--output docs/results/load.md]
 
 On two cores: the trainer is held to one; the server and everything that makes load share the other. The same training
 (same rows, same seed) runs without load and with it, in pairs one after the other; what is compared is the time from
@@ -42,9 +42,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--streams", type=int, default=1000)
     parser.add_argument("--calls", type=int, default=100, help="Status calls a second")
-    parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=160)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=2)
+    parser.add_argument("--rows", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--base", default="demo")
     parser.add_argument("--cores", default="0,1", help="server and load; trainer")
     parser.add_argument("--output", type=Path)
@@ -284,7 +284,8 @@ def report(arguments: argparse.Namespace, pairs: list[tuple[Any, Any]], idle: fl
         "# Load beside a training",
         "",
         f"`python benchmarks/load.py --streams {arguments.streams} --calls {arguments.calls} "
-        f"--pairs {arguments.pairs}` on {platform.machine()} with {os.cpu_count()} cores ({cpu_name()}), no GPU.",
+        f"--pairs {arguments.pairs} --rows {arguments.rows} --epochs {arguments.epochs}` on {platform.machine()} with "
+        f"{os.cpu_count()} cores ({cpu_name()}), no GPU.",
         "",
         f"Base: {arguments.base}. {arguments.rows} rows, {arguments.epochs} epochs, one thread. The trainer is held to "
         f"core {arguments.cores.split(',')[1]}; the server, {arguments.streams} Watch streams ({WATCHERS} processes) "
