@@ -70,6 +70,18 @@ def test_folds_predict_every_row_once_and_a_last_run_takes_all(
     assert trained.calibration.uncalibrated.loss != trained.metrics_after.loss
 
 
+def test_the_temperature_leaves_rows_aside_that_an_error_chose(
+    tiny_bases: Callable[[str], Bases], tmp_path: Path
+) -> None:
+    training = TrainingConfig(epochs=1, batch_size=4)
+    inner = (tuple(range(4, 26)),)
+    events = run(
+        spec(tmp_path, training=training, training_samples=samples(26), inner=inner, picked_out=(0, 4, 5)),
+        tiny_bases("llama"),
+    )
+    assert events[-1].calibration.rows == 20
+
+
 def test_without_inner_rows_the_last_step_is_kept(tiny_bases: Callable[[str], Bases], tmp_path: Path) -> None:
     events = run(spec(tmp_path, inner=()), tiny_bases("llama"))
     assert not evaluations(events, "VALIDATION")
