@@ -68,6 +68,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/performance/speed.py --case qwen2.5-0.5b --count 100
 	$(BIN)/python benchmarks/performance/turnaround.py
 	$(BIN)/python benchmarks/performance/job_queue.py
+	$(BIN)/python benchmarks/performance/job_queue.py --case encoder
 
 # What it learns from real data, measured from outside; see docs/results.
 bench-data: $(VENV)/.installed
