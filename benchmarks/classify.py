@@ -62,7 +62,7 @@ def measure(work: Path, data: Path) -> str:
     exact = ("--base-model", "demo", "--classify-dtype", "float32")
     with serving(work / "home", *exact) as address, AdapterClient(address) as client:
         answers["float32"] = ask(client, pairs)
-        timing.append(time_beside_training(client, corrections, pairs[:PAIRS], "float32", CALLS // 2))
+        timing.append(time_beside_training(client, corrections, pairs[:PAIRS], "float32", CALLS // 4))
     lines = [
         "# Classify",
         "",
