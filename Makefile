@@ -21,9 +21,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
 
-# All that a newcomer's machine can run in minutes.
+# All that a newcomer's machine can run in minutes. Unit tests run side by side; the others start processes that would
+# wait for each other.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile tests/unit
+	$(BIN)/python -m pytest -m "not slow" tests/contract tests/crash tests/integration
 
 # Also what takes long.
 test-all: $(VENV)/.installed

@@ -204,6 +204,7 @@ def test_a_job_that_is_given_up_says_how_it_ended_last(start_server: StartServer
     wait_for_nothing_left(server)
 
 
+@pytest.mark.slow
 def test_cancelling_a_job_that_waits_to_go_on_leaves_nothing(start_server: StartServer, tmp_path: Path) -> None:
     server = start_server(*FLAGS).wait_ready()
     job_id = begin(server, request("dropped"))
