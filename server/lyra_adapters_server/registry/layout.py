@@ -12,6 +12,7 @@ from pathlib import Path
 from lyra_adapters_server import failpoints
 from lyra_adapters_server.registry.names import full_name, is_adapter_name, parse_full_name
 from lyra_adapters_server.storage.private import close_to_others, private_directory
+from lyra_adapters_server.storage.reserve import RESERVE_FILE
 from lyra_adapters_server.storage.versions import PointerRecord
 
 ADAPTER_FILE = "adapter_model.safetensors"
@@ -85,7 +86,7 @@ class Layout:
 def _is_ours(name: str) -> bool:
     """Whether a name in the home is one that this module gives."""
     stem, _, suffix = name.partition(".")
-    if name.startswith("registry.db"):
+    if name.startswith("registry.db") or name == RESERVE_FILE:
         return True
     if suffix == "json":
         return is_adapter_name(stem)

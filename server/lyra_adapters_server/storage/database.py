@@ -20,7 +20,7 @@ from sqlalchemy import Connection, create_engine, event
 
 from lyra_adapters_server import failpoints
 from lyra_adapters_server.storage.memo import Memo
-from lyra_adapters_server.storage.reserve import Reserve
+from lyra_adapters_server.storage.reserve import RESERVE_FILE, Reserve
 from lyra_adapters_server.storage.tail import Wakers
 from lyra_adapters_server.storage.trouble import DISK_FULL, SchemaTooNew, StorageFailed, storage_trouble
 
@@ -43,7 +43,7 @@ class Database:
         # Streams of rows wait here for new ones.
         self.wakers = Wakers()
         # What may have to be written on a full disk gives it up; what is begun holds it.
-        self.reserve = Reserve(path.with_name(".reserve"))
+        self.reserve = Reserve(path.with_name(RESERVE_FILE))
         if not read_only and not path.exists():
             # SQLite gives its WAL and shared-memory files the permissions of the main file.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))

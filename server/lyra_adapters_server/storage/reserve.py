@@ -10,6 +10,8 @@ from lyra_adapters_server.storage.trouble import FULL_DISK, disk_full
 # A job's end, a change of the pointer or a deletion writes some 100 KiB: pages of the database's log, links, a file.
 RESERVE_BYTES = 1 << 20
 
+RESERVE_FILE = ".reserve"
+
 
 class Reserve:
     """A file that holds nothing but its place."""
