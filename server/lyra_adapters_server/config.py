@@ -154,7 +154,7 @@ class Settings(BaseSettings):
         "base",
         description="Precision in which a causal base answers Classify. base: that of --dtype; bfloat16's rounding can "
         "move a probability by some hundredths. float32: what transformers and peft compute from the same files in "
-        "float32, whatever --dtype is; two to three times as slow.",
+        "float32, whatever --dtype is; about three times as slow.",
     )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads of the trainer; 0 takes one a core.")
     nice: int = Field(
