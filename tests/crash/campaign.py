@@ -51,6 +51,7 @@ if CHECKPOINTS:
     FLAGS += ("--checkpoint-steps", "3")
 # How long to wait for anything; on a machine with other work the end of a training may be minutes away.
 WAIT_S = 900.0
+AGAIN_S = 30.0
 
 
 @dataclass
@@ -165,16 +166,24 @@ class Campaign:
 
         Points of the trainer kill the trainer alone; the last point may be one of the server.
         """
+        if self.server is not None:
+            # Only its trainer was killed last.
+            self.reap()
+            self.kills["server, anywhere"] += 1
         served = self.start(";".join(f"{point}=kill" for point in points))
         assert self.server
         if served:
             self._provoke(points)
         log = self.directory / "points.log"
-        deadline = time.monotonic() + WAIT_S
-        while time.monotonic() < deadline and self.server.process.poll() is None:
+        begun = again = time.monotonic()
+        while time.monotonic() < begun + WAIT_S and self.server.process.poll() is None:
             reached = log.read_text().split() if log.exists() else []
             if set(points) <= set(reached):
                 break
+            if served and time.monotonic() > again + AGAIN_S:
+                # What was asked may have come too late: a job had ended before it was to be cancelled.
+                again = time.monotonic()
+                self._provoke(points)
             time.sleep(0.02)
         if any(not point.startswith(IN_WORKER) for point in points):
             # The signal is on its way.
@@ -296,8 +305,12 @@ class Campaign:
         self.callers.rollback("quick")
 
     def _cancel(self) -> None:
-        if waiting := self._waiting():
-            self.callers.cancel(waiting[-1])
+        if not self._waiting():
+            self.callers.train(*LONG)
+        deadline = time.monotonic() + WAIT_S
+        while not (waiting := self._waiting()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.callers.cancel(waiting[-1])
 
     def _stock(self) -> None:
         for _ in range(max(0, 2 - len(self._waiting()))):

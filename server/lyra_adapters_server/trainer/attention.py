@@ -1,8 +1,9 @@
 """Attention on CPU, registered with transformers under a name of ours, so that every family uses it.
 
-Against transformers' own plain attention: the query heads that share a key head are one product (nothing is
-repeated), all operands are contiguous (the batched product is several times slower otherwise), and the scores are
-changed in place. Its backward pass is a few products, where the fused kernel's is slower in bfloat16.
+Against transformers' own plain attention: rows of one length or nearly so are computed together (see packing.py), the
+query heads that share a key head are one product (nothing is repeated), all operands are contiguous (the batched
+product is several times slower otherwise), and the scores are changed in place. Its backward pass is a few products,
+where the fused kernel's is slower in bfloat16.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import torch
 import transformers
 from torch import nn
 
-from lyra_adapters_server.trainer.packing import Packing, current, make_mask
+from lyra_adapters_server.trainer.packing import Group, Packing, current, make_mask
 
 NAME = "lyra_grouped"
 
 
 class GroupedAttention(torch.autograd.Function):
-    """softmax(scale * q k^T + mask) v, where groups of query heads share a key and value head."""
+    """softmax(scale * q k^T + mask) v of packed rows, where groups of query heads share a key and value head."""
 
     @staticmethod
     def forward(
@@ -29,71 +30,72 @@ class GroupedAttention(torch.autograd.Function):
         v: torch.Tensor,
         mask: torch.Tensor | None,
         scale: float,
-        packing: Packing | None,
+        packing: Packing,
     ) -> torch.Tensor:
         """Computes the attention.
 
         Args:
             ctx: Autograd's context.
-            q: (batch, heads, positions, width).
-            k: (batch, key_heads, positions, width).
+            q: (1, heads, tokens, width).
+            k: (1, key_heads, tokens, width).
             v: As `k`.
-            mask: (batch or 1, 1, positions, positions), added to the scores, or None.
+            mask: (1, 1, longest row, longest row), added to the scores of every row; None: each looks at all of itself.
             scale: Of the scores.
-            packing: How rows lie end to end in `q`, `k` and `v`, whose batch is then 1; None: each is of its own.
+            packing: How rows lie end to end in `q`, `k` and `v`.
 
         Returns:
-            (batch, positions, heads, width).
+            (1, tokens, heads, width).
         """
-        if packing is not None:
-            q, k, v = packing.pad(q), packing.pad(k), packing.pad(v)
-        batch, heads, positions, width = q.shape
-        key_heads = k.shape[1]
-        pairs = batch * key_heads
-        shape = (batch, key_heads, heads // key_heads, positions)
-        q = q.reshape(pairs, -1, width)
-        k = k.reshape(pairs, positions, width)
-        v = v.reshape(pairs, positions, width)
-        scores = torch.bmm(q, k.transpose(1, 2))
-        if mask is None:
-            scores.mul_(scale)
-        else:
-            grouped = scores.view(*shape, positions)
-            torch.add(mask.unsqueeze(2), grouped, alpha=scale, out=grouped)
-        weights = torch.softmax(scores, dim=-1)
-        mixed = torch.bmm(weights, v)
-        ctx.save_for_backward(q, k, v, weights)
-        ctx.scale, ctx.shape, ctx.packing = scale, shape, packing
-        if packing is not None:
-            return packing.pack(mixed.view(batch, heads, positions, width))
-        return mixed.view(*shape, width).permute(0, 3, 1, 2, 4).reshape(batch, positions, heads, width)
+        heads, key_heads = q.shape[1], k.shape[1]
+        q, k, v = packing.pad(q), packing.pad(k), packing.pad(v)
+        mixed = torch.empty_like(q)
+        kept = []
+        for group in packing.groups:
+            queries, keys, values = (packing.part(x, group, key_heads) for x in (q, k, v))
+            scores = _scale_and_mask(torch.bmm(queries, keys.transpose(1, 2)), mask, scale, group)
+            kept.append(torch.softmax(scores, dim=-1))
+            torch.bmm(kept[-1], values, out=packing.part(mixed, group, key_heads))
+        ctx.save_for_backward(q, k, v, *kept)
+        ctx.heads, ctx.key_heads, ctx.scale, ctx.packing = heads, key_heads, scale, packing
+        return packing.pack(mixed, heads)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Computes the gradients of q, k and v."""
-        q, k, v, weights = ctx.saved_tensors
-        batch, key_heads, group, positions = ctx.shape
-        width, packing = v.shape[-1], ctx.packing
-        if packing is not None:
-            # What stands in the place of padding is the gradient of nothing.
-            padded = packing.pad(grads[0].transpose(1, 2)).mul_(packing.mask[:, None, :, None])
-            grad = padded.view(batch * key_heads, group * positions, width)
-        else:
-            split = grads[0].view(batch, positions, key_heads, group, width).permute(0, 2, 3, 1, 4)
-            grad = split.reshape(batch * key_heads, group * positions, width)
-        # Transposing the narrow operand, and the narrow result back, is cheaper than a product with the wide one
-        # transposed.
-        grad_v = torch.bmm(grad.transpose(1, 2).contiguous(), weights).transpose(1, 2)
-        grad_scores = torch.ops.aten._softmax_backward_data(
-            torch.bmm(grad, v.transpose(1, 2)), weights, -1, weights.dtype
-        )
-        grad_q = torch.bmm(grad_scores, k).mul_(ctx.scale)
-        grad_k = torch.bmm(q.transpose(1, 2).contiguous(), grad_scores).mul_(ctx.scale).transpose(1, 2)
-        keys = (batch, key_heads, positions, width)
-        found = grad_q.view(batch, key_heads * group, positions, width), grad_k.view(keys), grad_v.view(keys)
-        if packing is not None:
-            found = tuple(packing.pack(grad).transpose(1, 2) for grad in found)
-        return (*found, None, None, None)
+        q, k, v, *kept = ctx.saved_tensors
+        heads, key_heads, scale, packing = ctx.heads, ctx.key_heads, ctx.scale, ctx.packing
+        grad = packing.pad(grads[0].transpose(1, 2))
+        grad_q, grad_k, grad_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        for group, weights in zip(packing.groups, kept, strict=True):
+            if group.is_padded:
+                # What stands in the place of padding is the gradient of nothing.
+                packing.part(grad, group, heads).view(group.rows, heads, group.width, -1).mul_(
+                    group.there[:, None, :, None]
+                )
+            given, queries, keys, values = (packing.part(x, group, key_heads) for x in (grad, q, k, v))
+            # Transposing the narrow operand, and the narrow result back, is cheaper than a product with the wide one
+            # transposed.
+            found = torch.bmm(given.transpose(1, 2).contiguous(), weights)
+            packing.part(grad_v, group, key_heads).copy_(found.transpose(1, 2))
+            grad_scores = torch.ops.aten._softmax_backward_data(
+                torch.bmm(given, values.transpose(1, 2)), weights, -1, weights.dtype
+            )
+            torch.bmm(grad_scores, keys, out=packing.part(grad_q, group, key_heads))
+            found = torch.bmm(queries.transpose(1, 2).contiguous(), grad_scores)
+            torch.mul(found.transpose(1, 2), scale, out=packing.part(grad_k, group, key_heads))
+        found_q = packing.pack(grad_q.mul_(scale), heads)
+        found_k, found_v = packing.pack(grad_k, key_heads), packing.pack(grad_v, key_heads)
+        return found_q.transpose(1, 2), found_k.transpose(1, 2), found_v.transpose(1, 2), None, None, None
+
+
+def _scale_and_mask(scores: torch.Tensor, mask: torch.Tensor | None, scale: float, group: Group) -> torch.Tensor:
+    """Changes a group's scores in place: (rows * key_heads, heads / key_heads * width, width)."""
+    by_head = scores.mul_(scale).view(group.rows, -1, group.width, group.width)
+    if mask is not None:
+        by_head.add_(mask[..., : group.width, : group.width])
+    elif group.is_padded:
+        by_head.masked_fill_(~group.there[:, None, None, :], torch.finfo(scores.dtype).min)
+    return scores
 
 
 def grouped_attention(
@@ -107,27 +109,45 @@ def grouped_attention(
     softcap: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """The function that transformers calls for each layer; see its AttentionInterface."""
+    """The function that transformers calls for each layer; see its AttentionInterface.
+
+    Raises:
+        RuntimeError: If the model is not run by `run_packed`.
+    """
     del module, dropout  # The base is frozen and in evaluation mode.
+    packing = current()
+    if packing is None:
+        raise RuntimeError("this attention is for packed rows")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     if attention_mask is not None:
         # It is made in the precision of the residual stream.
         attention_mask = attention_mask.to(query.dtype)
-    packing = current()
     if softcap is None:
         # torch leaves `apply` untyped.
         mixed: torch.Tensor = GroupedAttention.apply(query, key, value, attention_mask, scale, packing)  # type: ignore[no-untyped-call]
         return mixed, None
-    if packing is not None:
-        query, key, value = packing.pad(query), packing.pad(key), packing.pad(value)
-    group = query.shape[1] // key.shape[1]
-    scores = torch.matmul(query, key.repeat_interleave(group, 1).transpose(2, 3)) * scale
-    scores = torch.tanh(scores / softcap) * softcap
-    if attention_mask is not None:
-        scores = scores + attention_mask
-    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
-    mixed = torch.matmul(weights, value.repeat_interleave(group, 1))
-    return packing.pack(mixed) if packing is not None else mixed.transpose(1, 2).contiguous(), None
+    return _capped(query, key, value, attention_mask, scale, softcap, packing), None
+
+
+def _capped(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float,
+    softcap: float,
+    packing: Packing,
+) -> torch.Tensor:
+    """As GroupedAttention, with scores that can't exceed a bound, as Gemma 2 has them."""
+    heads, key_heads = q.shape[1], k.shape[1]
+    q, k, v = packing.pad(q), packing.pad(k), packing.pad(v)
+    mixed = []
+    for group in packing.groups:
+        queries, keys, values = (packing.part(x, group, key_heads) for x in (q, k, v))
+        scores = torch.tanh(torch.bmm(queries, keys.transpose(1, 2)) * (scale / softcap)) * softcap
+        weights = torch.softmax(_scale_and_mask(scores, mask, 1.0, group), dim=-1, dtype=torch.float32)
+        mixed.append(torch.bmm(weights.to(q.dtype), values).view(-1, q.shape[-1]))
+    return packing.pack(torch.cat(mixed), heads)
 
 
 def register() -> None:

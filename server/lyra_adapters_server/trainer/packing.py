@@ -1,14 +1,15 @@
 """Rows end to end instead of padded: everything that looks at one token at a time computes no padding.
 
 The model gets one sequence of all rows' tokens, and each token's position in its own row. Only attention has to know
-which tokens belong together: attention.py pads queries, keys and values, in the copy that its products need anyway.
+which tokens belong together: it is computed for groups of rows that are nearly as long as each other, padded in the
+copy that its products need anyway. Padding to the longest of all would cost that one's square for each row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -16,56 +17,117 @@ from transformers.masking_utils import eager_mask
 
 from lyra_adapters_server.trainer.data import Batch
 
+# Rows share a group while the squares of their lengths differ by less. A group of its own costs a dozen calls in each
+# layer, as much time as about this many scores of all heads.
+_SQUARES_APART = 64 * 64
 
-class Packing:
-    """Where the tokens of some rows are, end to end and padded.
+
+class Group(NamedTuple):
+    """Rows that attention pads to one length.
 
     Attributes:
-        rows: How many rows.
+        rows: How many.
         width: Tokens of the longest.
-        tokens: Tokens of all.
-        mask: (rows, width), bool: whether there is a token.
+        start: The padded places before it, in all groups.
+        token: (rows, width), int64: which; in the place of padding the row's last, whose values are finite.
+        there: (rows, width), bool: where a token is.
+        is_padded: Whether there is not one everywhere.
+    """
+
+    rows: int
+    width: int
+    start: int
+    token: torch.Tensor
+    there: torch.Tensor
+    is_padded: bool
+
+
+class Packing:
+    """Where the tokens of some rows are, end to end and in padded groups.
+
+    Attributes:
+        width: Tokens of the longest.
+        groups: Of rows for attention.
+        mask: (rows, width), bool: whether there is a token, were they all padded.
         positions: (1, tokens), int64: of each token in its row.
         ends: (rows), int64: the place after each row's last token.
     """
 
     def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
         """Takes the rows' lengths."""
-        self.rows, self.width, self.tokens = len(lengths), max(lengths), sum(lengths)
+        self.width, self._tokens = max(lengths), sum(lengths)
         sizes = torch.tensor(lengths)
+        ends = sizes.cumsum(0)
         self.mask = (torch.arange(self.width) < sizes[:, None]).to(device)
-        self.ends = sizes.cumsum(0).to(device)
-        self._sizes = sizes.to(device)
-        # (rows, width): which token; in the place of padding the row's last, whose values are finite.
-        within = torch.minimum(torch.arange(self.width), sizes[:, None] - 1).to(device)
-        self._token = within + (self.ends - self._sizes)[:, None]
-        self.positions = torch.arange(self.width, device=device).expand(self.rows, -1)[self.mask][None]
+        self.positions = torch.arange(self.width, device=device).expand(len(lengths), -1)[self.mask][None]
+        self.ends, self._sizes = ends.to(device), sizes.to(device)
+        self.groups: list[Group] = []
+        self._places = 0
+        for indices in _alike(lengths):
+            width, last = lengths[indices[0]], sizes[indices, None] - 1
+            there = torch.arange(width) <= last
+            token = torch.minimum(torch.arange(width), last) + (ends - sizes)[indices, None]
+            group = Group(len(indices), width, self._places, token.to(device), there.to(device), not there.all())
+            self.groups.append(group)
+            self._places += group.rows * width
         self._indices: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def pad(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (1, heads, tokens, width of a head) to contiguous (rows, heads, width, width of a head)."""
+        """Maps (1, heads, tokens, width of a head) to (padded places of all groups * heads, width of a head)."""
         heads, size = x.shape[1], x.shape[3]
-        flat = x.transpose(1, 2).reshape(-1, size)
-        return flat.index_select(0, self._index(heads)[0]).view(self.rows, heads, self.width, size)
+        return x.transpose(1, 2).reshape(-1, size).index_select(0, self._index(heads)[0])
 
-    def pack(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (rows, heads, width, width of a head) to contiguous (1, tokens, heads, width of a head)."""
-        heads, size = x.shape[1], x.shape[3]
-        return x.reshape(-1, size).index_select(0, self._index(heads)[1]).view(1, self.tokens, heads, size)
+    def part(self, flat: torch.Tensor, group: Group, heads: int) -> torch.Tensor:
+        """A group's part of what `pad` gives, as a view.
+
+        Args:
+            flat: Of as many heads, or of a multiple: those that share one key head then stand behind each other.
+            group: Which.
+            heads: Of keys.
+
+        Returns:
+            (rows * heads, group's width or a multiple of it, width of a head).
+        """
+        each = len(flat) // self._places
+        start, length = group.start * each, group.rows * group.width * each
+        return flat[start : start + length].view(group.rows * heads, -1, flat.shape[-1])
+
+    def pack(self, flat: torch.Tensor, heads: int) -> torch.Tensor:
+        """Maps what `pad` gives to contiguous (1, tokens, heads, width of a head)."""
+        return flat.index_select(0, self._index(heads)[1]).view(1, self._tokens, heads, -1)
 
     def _index(self, heads: int) -> tuple[torch.Tensor, torch.Tensor]:
         # Of padded places among the packed ones, and the other way round; each place is one head of one token.
         if heads not in self._indices:
-            head = torch.arange(heads, device=self.mask.device)
-            there = (self._token[:, None, :] * heads + head[None, :, None]).reshape(-1)
-            row = torch.arange(self.rows, device=self.mask.device)[:, None].expand(-1, self.width)[self.mask]
-            back = (row[:, None] * heads + head[None, :]) * self.width + self.positions[0][:, None]
-            self._indices[heads] = there, back.reshape(-1)
+            device = self.ends.device
+            head = torch.arange(heads, device=device)[:, None]
+            of_groups = [group.token[:, None] * heads + head for group in self.groups]
+            real = torch.cat(
+                [
+                    group.there[:, None].expand_as(places).reshape(-1)
+                    for group, places in zip(self.groups, of_groups, strict=True)
+                ]
+            )
+            there = torch.cat([places.reshape(-1) for places in of_groups])
+            back = torch.empty(self._tokens * heads, dtype=torch.int64, device=device)
+            back[there[real]] = torch.arange(len(there), device=device)[real]
+            self._indices[heads] = there, back
         return self._indices[heads]
 
     def read(self, *, last: bool) -> torch.Tensor:
         """(rows), int64: of each row's last token, or of its first."""
         return self.ends - 1 if last else self.ends - self._sizes
+
+
+def _alike(lengths: Sequence[int]) -> list[list[int]]:
+    """Indices of rows that share a group, the longest first."""
+    groups: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        if groups and lengths[groups[-1][0]] ** 2 - lengths[index] ** 2 < _SQUARES_APART:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
 
 
 _current: Packing | None = None
@@ -115,17 +177,17 @@ def run_packed(body: Any, batch: Batch, *, last: bool, first_position: int = 0) 
 
 
 def make_mask(**options: Any) -> torch.Tensor | None:
-    """The mask that is added to scores, for transformers' AttentionMaskInterface; that of padded rows if packed."""
+    """The mask that is added to scores, for transformers' AttentionMaskInterface; one for all rows if they are packed.
+
+    Causal attention never looks at the padding behind a row. Where it looks at all of a row, each group's `there` is
+    the mask.
+    """
     packing = current()
     if packing is not None:
-        # Causal attention never looks at the padding behind a row, so all rows have one mask.
-        causal = not options.get("allow_is_bidirectional_skip", False)
-        options |= {
-            "batch_size": 1 if causal else packing.rows,
-            "q_length": packing.width,
-            "kv_length": packing.width,
-            "attention_mask": None if causal else packing.mask,
-        }
+        if options.get("allow_is_bidirectional_skip", False):
+            return None
+        size = {"q_length": packing.width, "kv_length": packing.width}
+        options |= {"batch_size": 1, "attention_mask": None, **size}
     mask: torch.Tensor | None = eager_mask(**options)
     return mask
 

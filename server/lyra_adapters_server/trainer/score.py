@@ -29,8 +29,6 @@ PROMPT_FILE = "prompt.json"
 
 # Somebody waits for Classify, so some pairs are answered in one turn; many take turns with a training.
 _TOKENS_A_QUESTION = 4096
-# Exact products work on float32 too, and are fastest while it stays in the caches.
-_EXACT_TOKENS_ON_CPU = 512
 
 Probabilities = list[tuple[float, float, float]]
 
@@ -224,9 +222,6 @@ def classify(spec: ClassifySpec, bases: Bases, exact: bool = False) -> Iterator[
     with bases.use(spec.subject.base_alias) as base:
         subject = open_subject(base, spec.subject)
         rows = encode_pairs(spec.pairs, subject.encoder, min(spec.max_length, base.card.max_length))
-        tokens = score_token_budget(base)
-        if exact and base.device.type == "cpu":
-            tokens = _EXACT_TOKENS_ON_CPU
-        batches_a_turn = max(1, _TOKENS_A_QUESTION // tokens)
-        found = yield from score_rows(base, subject, rows, TokenBudget(tokens), batches_a_turn, exact)
+        batches_a_turn = max(1, _TOKENS_A_QUESTION // score_token_budget(base))
+        found = yield from score_rows(base, subject, rows, batches_a_turn=batches_a_turn, exact=exact)
     yield Scored(metrics=None, probabilities=found, truncated=[row.truncated for row in rows])

@@ -38,8 +38,8 @@ class WorkerConfig(Value):
     device: str = "auto"
     # `auto`, `bfloat16`, `float32`, `float16`.
     dtype: str = "auto"
-    # `base`: that of the base, or `float32`.
-    classify_dtype: str = "base"
+    # `float32`, or `base`: that of the base.
+    classify_dtype: str = "float32"
     # CPU threads of torch; 0: as many as there are cores.
     threads: int = 0
     # Added to the process's niceness, so that the server answers while training takes every core.

@@ -127,7 +127,7 @@ def test_loss_and_gradients_equal_pefts(
     with torch.no_grad():
         for parameter in adapter.parameters.values():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
-    rows = make_batch(encode_rows(samples(5), base.encoder, 100), base.padding, base.device)
+    rows = make_batch(encode_rows(samples(5, long=2), base.encoder, 100), base.padding, base.device)
     assert len(set(rows.lengths.tolist())) > 1
     adapter.dropout = Dropout(dropout, 11)
     adapter.dropout.start(0, 0)

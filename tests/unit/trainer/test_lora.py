@@ -32,7 +32,8 @@ TARGETS = ("q_proj", "v_proj", "down_proj")
 
 def batch() -> Batch:
     generator = torch.Generator().manual_seed(3)
-    lengths = (17, 12, 15, 5)
+    # Two groups for attention, each with padding.
+    lengths = (17, 90, 15, 80)
     rows = [Row(tuple(torch.randint(3, 250, (n,), generator=generator).tolist()), n % 3, False) for n in lengths]
     return make_batch(rows, 0, torch.device("cpu"))
 

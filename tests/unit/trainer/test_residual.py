@@ -10,6 +10,8 @@ import torch
 import transformers
 from conftest import FAMILIES
 from lyra_adapters_server.trainer.bases import Bases
+from lyra_adapters_server.trainer.data import Batch
+from lyra_adapters_server.trainer.packing import run_packed
 from lyra_adapters_server.trainer.spec import BaseModelConfig, WorkerConfig
 
 TOKENS = torch.randint(3, 300, (32, 24), generator=torch.Generator().manual_seed(0))
@@ -19,7 +21,7 @@ def hidden_of(directory: Path, dtype: torch.dtype) -> torch.Tensor:
     model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=dtype).eval()
     with torch.no_grad():
         found: torch.Tensor = model.base_model(input_ids=TOKENS).last_hidden_state
-    return found.float()
+    return found[:, -1:].float()
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
@@ -32,8 +34,10 @@ def test_closer_to_float32_than_plain_transformers(
     layers = base.model.get_submodule("model.layers")
     layers[1].register_forward_pre_hook(lambda _, inputs: seen.update(stream=inputs[0].dtype))
     layers[1].self_attn.q_proj.register_forward_pre_hook(lambda _, inputs: seen.update(product=inputs[0].dtype))
+    lengths = torch.full((len(TOKENS),), TOKENS.shape[1])
+    rows = Batch(TOKENS, lengths, torch.zeros_like(lengths), TOKENS.numel())
     with torch.no_grad():
-        ours = base.model.base_model(input_ids=TOKENS, use_cache=False).last_hidden_state.float()  # type: ignore[operator]  # transformers' models have it
+        ours = run_packed(base.model.base_model, rows, last=True).float()
     assert seen == {"stream": torch.float32, "product": torch.bfloat16}
     exact = hidden_of(tiny_directory(family), torch.float32)
     plain = hidden_of(tiny_directory(family), torch.bfloat16)
