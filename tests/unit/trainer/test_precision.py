@@ -16,7 +16,9 @@ from lyra_adapters_server.trainer.spec import BaseModelConfig, WorkerConfig
 from lyra_adapters_server.types import LoraConfig
 
 GENERATOR = torch.Generator().manual_seed(0)
-ROWS = [Row(tuple(torch.randint(3, 300, (n,), generator=GENERATOR).tolist()), 0, False) for n in (24, 90, 9, 17, 80, 24)]
+ROWS = [
+    Row(tuple(torch.randint(3, 300, (n,), generator=GENERATOR).tolist()), 0, False) for n in (24, 90, 9, 17, 80, 24)
+]
 
 
 # PEFT asks transformers in a way that the latter has given another name since.
