@@ -63,7 +63,7 @@ def make_adapter(
     import peft
     import torch
     import transformers
-    from lyra_adapters_server.trainer.prompt import PLAIN_V1, PromptEncoder
+    from lyra_adapters_server.trainer.prompt import DEFAULT_PROMPT, PromptEncoder
     from lyra_adapters_server.trainer.score import write_prompt
 
     options = {"r": 4, "lora_alpha": 16, "target_modules": targets or ALL_LINEAR, "task_type": "CAUSAL_LM", **lora}
@@ -75,7 +75,7 @@ def make_adapter(
             if "lora_B" in name:
                 parameter.copy_(torch.randn_like(parameter) * spread)
     adapted.save_pretrained(directory)
-    write_prompt(directory, PromptEncoder(PLAIN_V1, transformers.AutoTokenizer.from_pretrained(base)), 256)
+    write_prompt(directory, PromptEncoder(DEFAULT_PROMPT, transformers.AutoTokenizer.from_pretrained(base)), 256)
     return directory
 
 

@@ -36,7 +36,7 @@ import transformers  # noqa: E402
 LABELS = ("SUPPORTS", "REFUTES", "NEUTRAL")
 WORDS = (" yes", " no", " maybe")
 TEMPLATE = (
-    "Premise: {premise}\nClaim: {hypothesis}\nDoes the premise support the claim? Answer yes, no or maybe.\nAnswer:"
+    "Does the premise support the claim? Answer yes, no or maybe.\nPremise: {premise}\nClaim: {hypothesis}\nAnswer:"
 )
 
 

@@ -36,7 +36,7 @@ GROUP_PAUSE_S = 0.002
 PATIENCE = 2.0
 # Readers that come at once begin so too: each after the first group so long after the one before, and again later where
 # the server is that late, but not for ever.
-BEGIN_EVERY_S = 0.0015
+BEGIN_EVERY_S = 0.004
 LATE_S = 0.005
 TURNS = 5
 

@@ -47,52 +47,53 @@ class GroupedAttention(torch.autograd.Function):
             (1, tokens, heads, width).
         """
         heads, key_heads = q.shape[1], k.shape[1]
-        q, k, v = packing.pad(q), packing.pad(k), packing.pad(v)
+        own, seen = packing.queries, packing.keys
+        q, k, v = own.pad(q), seen.pad(k), seen.pad(v)
         mixed = torch.empty_like(q)
         kept = []
-        for group in packing.groups:
-            queries, keys, values = (packing.part(x, group, key_heads) for x in (q, k, v))
-            scores = _scale_and_mask(torch.bmm(queries, keys.transpose(1, 2)), mask, scale, group)
-            kept.append(torch.softmax(scores, dim=-1))
-            torch.bmm(kept[-1], values, out=packing.part(mixed, group, key_heads))
+        for number, group in enumerate(packing.groups):
+            keys = seen.part(k, number, key_heads)
+            scores = torch.bmm(own.part(q, number, key_heads), keys.transpose(1, 2))
+            kept.append(torch.softmax(_scale_and_mask(scores, mask, scale, group), dim=-1))
+            torch.bmm(kept[-1], seen.part(v, number, key_heads), out=own.part(mixed, number, key_heads))
         ctx.save_for_backward(q, k, v, *kept)
         ctx.heads, ctx.key_heads, ctx.scale, ctx.packing = heads, key_heads, scale, packing
-        return packing.pack(mixed, heads)
+        return own.pack(mixed, heads)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Computes the gradients of q, k and v."""
         q, k, v, *kept = ctx.saved_tensors
         heads, key_heads, scale, packing = ctx.heads, ctx.key_heads, ctx.scale, ctx.packing
-        grad = packing.pad(grads[0].transpose(1, 2))
+        own, seen = packing.queries, packing.keys
+        grad = own.pad(grads[0].transpose(1, 2))
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        for group, weights in zip(packing.groups, kept, strict=True):
+        for number, (group, weights) in enumerate(zip(packing.groups, kept, strict=True)):
+            given = own.part(grad, number, key_heads)
             if group.is_padded:
                 # What stands in the place of padding is the gradient of nothing.
-                packing.part(grad, group, heads).view(group.rows, heads, group.width, -1).mul_(
-                    group.there[:, None, :, None]
-                )
-            given, queries, keys, values = (packing.part(x, group, key_heads) for x in (grad, q, k, v))
+                given.view(group.rows, heads, group.width, -1).mul_(group.there[:, None, :, None])
             # Transposing the narrow operand, and the narrow result back, is cheaper than a product with the wide one
             # transposed.
             found = torch.bmm(given.transpose(1, 2).contiguous(), weights)
-            packing.part(grad_v, group, key_heads).copy_(found.transpose(1, 2))
+            seen.part(grad_v, number, key_heads).copy_(found.transpose(1, 2))
             grad_scores = torch.ops.aten._softmax_backward_data(
-                torch.bmm(given, values.transpose(1, 2)), weights, -1, weights.dtype
+                torch.bmm(given, seen.part(v, number, key_heads).transpose(1, 2)), weights, -1, weights.dtype
             )
-            torch.bmm(grad_scores, keys, out=packing.part(grad_q, group, key_heads))
-            found = torch.bmm(queries.transpose(1, 2).contiguous(), grad_scores)
-            torch.mul(found.transpose(1, 2), scale, out=packing.part(grad_k, group, key_heads))
-        found_q = packing.pack(grad_q.mul_(scale), heads)
-        found_k, found_v = packing.pack(grad_k, key_heads), packing.pack(grad_v, key_heads)
+            torch.bmm(grad_scores, seen.part(k, number, key_heads), out=own.part(grad_q, number, key_heads))
+            found = torch.bmm(own.part(q, number, key_heads).transpose(1, 2).contiguous(), grad_scores)
+            torch.mul(found.transpose(1, 2), scale, out=seen.part(grad_k, number, key_heads))
+        found_q = own.pack(grad_q.mul_(scale), heads)
+        found_k, found_v = seen.pack_gradient(grad_k, key_heads), seen.pack_gradient(grad_v, key_heads)
         return found_q.transpose(1, 2), found_k.transpose(1, 2), found_v.transpose(1, 2), None, None, None
 
 
 def _scale_and_mask(scores: torch.Tensor, mask: torch.Tensor | None, scale: float, group: Group) -> torch.Tensor:
-    """Changes a group's scores in place: (rows * key_heads, heads / key_heads * width, width)."""
-    by_head = scores.mul_(scale).view(group.rows, -1, group.width, group.width)
+    """Changes a group's scores in place: (rows * key_heads, heads / key_heads * width, before + width)."""
+    end = group.before + group.width
+    by_head = scores.mul_(scale).view(group.rows, -1, group.width, end)
     if mask is not None:
-        by_head.add_(mask[..., : group.width, : group.width])
+        by_head.add_(mask[..., group.before : end, :end])
     elif group.is_padded:
         by_head.masked_fill_(~group.there[:, None, None, :], torch.finfo(scores.dtype).min)
     return scores
@@ -140,14 +141,16 @@ def _capped(
 ) -> torch.Tensor:
     """As GroupedAttention, with scores that can't exceed a bound, as Gemma 2 has them."""
     heads, key_heads = q.shape[1], k.shape[1]
-    q, k, v = packing.pad(q), packing.pad(k), packing.pad(v)
+    own, seen = packing.queries, packing.keys
+    q, k, v = own.pad(q), seen.pad(k), seen.pad(v)
     mixed = []
-    for group in packing.groups:
-        queries, keys, values = (packing.part(x, group, key_heads) for x in (q, k, v))
-        scores = torch.tanh(torch.bmm(queries, keys.transpose(1, 2)) * (scale / softcap)) * softcap
+    for number, group in enumerate(packing.groups):
+        keys = seen.part(k, number, key_heads)
+        scores = torch.bmm(own.part(q, number, key_heads), keys.transpose(1, 2)) * (scale / softcap)
+        scores = torch.tanh(scores) * softcap
         weights = torch.softmax(_scale_and_mask(scores, mask, 1.0, group), dim=-1, dtype=torch.float32)
-        mixed.append(torch.bmm(weights.to(q.dtype), values).view(-1, q.shape[-1]))
-    return packing.pack(torch.cat(mixed), heads)
+        mixed.append(torch.bmm(weights.to(q.dtype), seen.part(v, number, key_heads)).view(-1, q.shape[-1]))
+    return own.pack(torch.cat(mixed), heads)
 
 
 def register() -> None:

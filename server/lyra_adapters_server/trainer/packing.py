@@ -1,8 +1,9 @@
 """Rows end to end instead of padded: everything that looks at one token at a time computes no padding.
 
-The model gets one sequence of all rows' tokens, and each token's position in its own row. Only attention has to know
-which tokens belong together: it is computed for groups of rows that are nearly as long as each other, padded in the
-copy that its products need anyway. Padding to the longest of all would cost that one's square for each row.
+The model gets one sequence of all rows' tokens, and each token's position in its own row. Words that all rows of a
+causal model begin with, such as a prompt's, stand there once and are computed once. Only attention has to know which
+tokens belong together: it is computed for groups of rows that are nearly as long as each other, padded in the copy that
+its products need anyway. Padding to the longest of all would cost that one's square for each row.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from torch import nn
 from transformers.masking_utils import eager_mask
 
 from lyra_adapters_server.trainer.data import Batch
+from lyra_adapters_server.trainer.places import Places
 
 # Rows share a group while the squares of their lengths differ by less. A group of its own costs a dozen calls in each
 # layer, as much time as about this many scores of all heads.
 _SQUARES_APART = 64 * 64
+# Words that rows begin with are computed once if that saves so many tokens; it costs a group of its own.
+_WORTH_SHARING = 16
 
 
 class Group(NamedTuple):
@@ -27,95 +31,67 @@ class Group(NamedTuple):
 
     Attributes:
         rows: How many.
-        width: Tokens of the longest.
-        start: The padded places before it, in all groups.
-        token: (rows, width), int64: which; in the place of padding the row's last, whose values are finite.
+        before: Tokens that all rows share, and that these look at before their own.
+        width: Own tokens of the longest.
         there: (rows, width), bool: where a token is.
         is_padded: Whether there is not one everywhere.
     """
 
     rows: int
+    before: int
     width: int
-    start: int
-    token: torch.Tensor
     there: torch.Tensor
     is_padded: bool
 
 
 class Packing:
-    """Where the tokens of some rows are, end to end and in padded groups.
+    """Where the tokens of some rows are: those that all share, then each row's own, end to end.
 
     Attributes:
-        width: Tokens of the longest.
-        groups: Of rows for attention.
-        mask: (rows, width), bool: whether there is a token, were they all padded.
+        shared: Tokens that all rows begin with.
+        width: Tokens of the longest row.
+        groups: Of rows for attention; the shared tokens, if there are any, are the first.
+        queries: Each group's own tokens, padded.
+        keys: The tokens that they look at: the shared ones, then their own.
+        own: (rows, longest - shared), bool: whether a row has a token there, behind the shared ones.
         positions: (1, tokens), int64: of each token in its row.
         ends: (rows), int64: the place after each row's last token.
     """
 
-    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
-        """Takes the rows' lengths."""
-        self.width, self._tokens = max(lengths), sum(lengths)
-        sizes = torch.tensor(lengths)
-        ends = sizes.cumsum(0)
-        self.mask = (torch.arange(self.width) < sizes[:, None]).to(device)
-        self.positions = torch.arange(self.width, device=device).expand(len(lengths), -1)[self.mask][None]
-        self.ends, self._sizes = ends.to(device), sizes.to(device)
+    def __init__(self, lengths: Sequence[int], device: torch.device, shared: int = 0) -> None:
+        """Takes the rows' lengths, and how many tokens at their beginnings are the same in all; each has one more."""
+        self.shared, self.width = shared, max(lengths)
+        sizes = torch.tensor(lengths) - shared
+        ends = shared + sizes.cumsum(0)
+        own = torch.arange(self.width - shared) < sizes[:, None]
+        positions = torch.arange(shared, self.width).expand(len(lengths), -1)[own]
+        first = torch.arange(shared)
         self.groups: list[Group] = []
-        self._places = 0
+        queries: list[torch.Tensor] = []
+        keys: list[torch.Tensor] = []
+        if shared:
+            self.groups.append(Group(1, 0, shared, torch.ones(1, shared, dtype=torch.bool, device=device), False))
+            queries.append(first[None])
+            keys.append(first[None])
         for indices in _alike(lengths):
-            width, last = lengths[indices[0]], sizes[indices, None] - 1
+            width, last = lengths[indices[0]] - shared, sizes[indices, None] - 1
             there = torch.arange(width) <= last
-            token = torch.minimum(torch.arange(width), last) + (ends - sizes)[indices, None]
-            group = Group(len(indices), width, self._places, token.to(device), there.to(device), not there.all())
-            self.groups.append(group)
-            self._places += group.rows * width
-        self._indices: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+            self.groups.append(Group(len(indices), shared, width, there.to(device), not bool(there.all())))
+            # In the place of padding stands the row's last token, whose values are finite.
+            queries.append(torch.minimum(torch.arange(width), last) + (ends - sizes)[indices, None])
+            keys.append(torch.cat([first.expand(len(indices), -1), queries[-1]], dim=1))
+        tokens = shared + int(sizes.sum())
+        self.queries = Places(queries, tokens, 0, device)
+        self.keys = Places(keys, tokens, shared, device) if shared else self.queries
+        self.positions = torch.cat([first, positions])[None].to(device)
+        self.own, self.ends, self._sizes = own.to(device), ends.to(device), sizes.to(device)
 
-    def pad(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (1, heads, tokens, width of a head) to (padded places of all groups * heads, width of a head)."""
-        heads, size = x.shape[1], x.shape[3]
-        return x.transpose(1, 2).reshape(-1, size).index_select(0, self._index(heads)[0])
-
-    def part(self, flat: torch.Tensor, group: Group, heads: int) -> torch.Tensor:
-        """A group's part of what `pad` gives, as a view.
-
-        Args:
-            flat: Of as many heads, or of a multiple: those that share one key head then stand behind each other.
-            group: Which.
-            heads: Of keys.
-
-        Returns:
-            (rows * heads, group's width or a multiple of it, width of a head).
-        """
-        each = len(flat) // self._places
-        start, length = group.start * each, group.rows * group.width * each
-        return flat[start : start + length].view(group.rows * heads, -1, flat.shape[-1])
-
-    def pack(self, flat: torch.Tensor, heads: int) -> torch.Tensor:
-        """Maps what `pad` gives to contiguous (1, tokens, heads, width of a head)."""
-        return flat.index_select(0, self._index(heads)[1]).view(1, self._tokens, heads, -1)
-
-    def _index(self, heads: int) -> tuple[torch.Tensor, torch.Tensor]:
-        # Of padded places among the packed ones, and the other way round; each place is one head of one token.
-        if heads not in self._indices:
-            device = self.ends.device
-            head = torch.arange(heads, device=device)[:, None]
-            of_groups = [group.token[:, None] * heads + head for group in self.groups]
-            real = torch.cat(
-                [
-                    group.there[:, None].expand_as(places).reshape(-1)
-                    for group, places in zip(self.groups, of_groups, strict=True)
-                ]
-            )
-            there = torch.cat([places.reshape(-1) for places in of_groups])
-            back = torch.empty(self._tokens * heads, dtype=torch.int64, device=device)
-            back[there[real]] = torch.arange(len(there), device=device)[real]
-            self._indices[heads] = there, back
-        return self._indices[heads]
+    def select(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (rows, longest) of padded rows to (1, tokens)."""
+        return torch.cat([x[0, : self.shared], x[:, self.shared :][self.own]])[None]
 
     def read(self, *, last: bool) -> torch.Tensor:
-        """(rows), int64: of each row's last token, or of its first."""
+        """(rows), int64: of each row's last token, or of its first own one."""
         return self.ends - 1 if last else self.ends - self._sizes
 
 
@@ -128,6 +104,14 @@ def _alike(lengths: Sequence[int]) -> list[list[int]]:
         else:
             groups.append([index])
     return groups
+
+
+def _same_beginning(batch: Batch) -> int:
+    """How many tokens all rows begin with, if there are enough of them; each row keeps one of its own."""
+    rows, shortest = len(batch.tokens), int(batch.lengths.min())
+    same = (batch.tokens[:, : shortest - 1] == batch.tokens[:1, : shortest - 1]).all(dim=0)
+    count = int(same.long().cumprod(dim=0).sum())
+    return count if (rows - 1) * count >= _WORTH_SHARING else 0
 
 
 _current: Packing | None = None
@@ -149,25 +133,30 @@ def _use(packing: Packing) -> Iterator[None]:
         _current = before
 
 
+def lay_out(batch: Batch, *, last: bool) -> Packing:
+    """Where the tokens of a batch are when it is run; see `run_packed`."""
+    return Packing(batch.lengths.tolist(), batch.tokens.device, _same_beginning(batch) if last else 0)
+
+
 def run_packed(body: Any, batch: Batch, *, last: bool, first_position: int = 0) -> torch.Tensor:
     """Runs a model's body, whose attention is that of attention.py, on rows end to end.
 
     Args:
         body: Without its head.
         batch: Rows.
-        last: Whether each row's last token is asked for, or its first.
+        last: Whether each row's last token is asked for, of a causal model, or its first, of one that looks both ways.
         first_position: What the body calls a row's first position.
 
     Returns:
         Its hidden states at those tokens: (rows, 1, width).
     """
-    packing = Packing(batch.lengths.tolist(), batch.tokens.device)
+    packing = lay_out(batch, last=last)
     inputs: dict[str, Any] = {"use_cache": False} if last else {}
     if batch.types is not None:
-        inputs["token_type_ids"] = batch.types[packing.mask][None]
+        inputs["token_type_ids"] = packing.select(batch.types)
     with _use(packing):
         hidden: torch.Tensor = body(
-            input_ids=batch.tokens[packing.mask][None],
+            input_ids=packing.select(batch.tokens),
             # There is no padding. Without this, transformers would look for rows in the positions.
             attention_mask=torch.ones_like(packing.positions),
             position_ids=packing.positions + first_position,

@@ -10,16 +10,16 @@ from lyra_adapters_server.trainer.excerpt import excerpt
 from lyra_adapters_server.types import LABELS, Label, Prompt
 
 # A prompt's name is its version: an adapter is only good under the text it was trained with, so a changed text takes
-# a new name.
-PLAIN_V1 = Prompt(
-    name="plain_v1",
+# a new name. The words that are the same for every pair come first: packing.py computes them once for many.
+PLAIN_V2 = Prompt(
+    name="plain_v2",
     template=(
-        "Premise: {premise}\nClaim: {hypothesis}\nDoes the premise support the claim? Answer yes, no or maybe.\nAnswer:"
+        "Does the premise support the claim? Answer yes, no or maybe.\nPremise: {premise}\nClaim: {hypothesis}\nAnswer:"
     ),
     label_words={Label.SUPPORTS: " yes", Label.REFUTES: " no", Label.NEUTRAL: " maybe"},
 )
 
-DEFAULT_PROMPT = PLAIN_V1
+DEFAULT_PROMPT = PLAIN_V2
 
 _PREMISE, _HYPOTHESIS = "{premise}", "{hypothesis}"
 

@@ -194,21 +194,23 @@ class Worker:
     def _turn(self, number: int) -> None:
         try:
             event = next(self._running[number])
+            while event is not None:
+                self._channel.send(Reply(id=number, event=event).model_dump_json())
+                if number not in self._urgent:
+                    return
+                # That was its answer. Whoever asked hears that it is done before anybody else has a turn.
+                event = next(self._running[number])
         except StopIteration:
             # Answered first: letting go of the memory takes a while, and nobody need wait for it.
             self._channel.send(Reply(id=number, done=True).model_dump_json())
             self._stop(number)
             LOG.info("request %d: done", number)
-            return
         except Exception as error:
             failure = describe_failure(error)
             # The frames of the failure hold tensors; without them the memory comes back.
             traceback.clear_frames(error.__traceback__)
             self._stop(number)
             self._fail(number, failure)
-            return
-        if event is not None:
-            self._channel.send(Reply(id=number, event=event).model_dump_json())
 
     def _stop(self, number: int) -> None:
         work = self._running.pop(number)

@@ -11,8 +11,9 @@ import pytest
 import torch
 import transformers
 from lyra_adapters_server.trainer.bases import Base, Bases
-from lyra_adapters_server.trainer.data import encode_rows, training_order
+from lyra_adapters_server.trainer.data import encode_rows, make_batch, training_order
 from lyra_adapters_server.trainer.loop import train
+from lyra_adapters_server.trainer.packing import lay_out
 from lyra_adapters_server.trainer.spec import BaseModelConfig, WorkerConfig
 from lyra_adapters_server.types import LoraConfig, TrainingConfig
 from test_loop import samples, spec
@@ -69,7 +70,7 @@ def reference(base: Base, directory: Path, lora: LoraConfig, start: Path) -> lis
     for step, chosen in enumerate(order):
         # As the micro-batch has them, whose masks are drawn over all of it: shortest first.
         batch = sorted((rows[index] for index in chosen), key=lambda row: len(row.tokens))
-        masks.start(step, [len(row.tokens) for row in batch])
+        masks.start(step, lay_out(make_batch(batch, base.padding, base.device), last=not encoder))
         width = max(len(row.tokens) for row in batch)
         tokens = torch.tensor([[*row.tokens, *[base.padding] * (width - len(row.tokens))] for row in batch])
         mask = torch.tensor([[1] * len(row.tokens) + [0] * (width - len(row.tokens)) for row in batch])

@@ -19,6 +19,7 @@ from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.trainer.fused import Dropout
 from lyra_adapters_server.trainer.heads import summed_loss
 from lyra_adapters_server.trainer.loop import train
+from lyra_adapters_server.trainer.packing import lay_out
 from lyra_adapters_server.trainer.score import classify, score
 from lyra_adapters_server.trainer.spec import (
     BaseModelConfig,
@@ -139,7 +140,7 @@ def test_loss_and_gradients_equal_pefts(
     model = plain(directory, tmp_path, is_trainable=True)
     if dropout:
         masks = SameMasks(dropout, 11)
-        masks.start(0, rows.lengths.tolist() if base.packs else None)
+        masks.start(0, lay_out(rows, last=False) if base.packs else None)
         for module in model.modules():
             if isinstance(module, peft.tuners.lora.LoraLayer):
                 module.lora_dropout["default"] = SameDropout(masks)
@@ -298,10 +299,10 @@ def test_the_card_is_true_before_and_after_loading(
 def test_settings_of_the_other_kind_are_refused(
     directories: Callable[..., Path], tiny_directory: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    from lyra_adapters_server.trainer.prompt import PLAIN_V1
+    from lyra_adapters_server.trainer.prompt import DEFAULT_PROMPT
 
     with pytest.raises(TrainerError, match=r"\[prompts\.tiny\] is for causal models"):
-        load(directories("bert"), tmp_path, prompt=PLAIN_V1).get("tiny")
+        load(directories("bert"), tmp_path, prompt=DEFAULT_PROMPT).get("tiny")
     names = dict(zip(Label, NLI, strict=True))
     with pytest.raises(TrainerError, match=r"\[labels\.tiny\] is for encoders"):
         load(tiny_directory("llama"), tmp_path, labels=names).get("tiny")

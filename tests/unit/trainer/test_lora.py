@@ -21,6 +21,7 @@ from lyra_adapters_server.trainer.fused import Dropout, FusedLora
 from lyra_adapters_server.trainer.heads import summed_loss
 from lyra_adapters_server.trainer.lora import Adapter, load_adapter, new_config
 from lyra_adapters_server.trainer.norms import RmsNorm
+from lyra_adapters_server.trainer.packing import Packing, lay_out
 from lyra_adapters_server.types import LoraConfig
 from torch import nn
 
@@ -31,10 +32,10 @@ TARGETS = ("q_proj", "v_proj", "down_proj")
 
 
 def batch() -> Batch:
+    """Rows that begin with the same words, in two groups for attention, each with padding."""
     generator = torch.Generator().manual_seed(3)
-    # Two groups for attention, each with padding.
-    lengths = (17, 90, 15, 80)
-    rows = [Row(tuple(torch.randint(3, 250, (n,), generator=generator).tolist()), n % 3, False) for n in lengths]
+    tokens = [torch.randint(3, 250, (n,), generator=generator).tolist() for n in (17, 90, 15, 80, 8)]
+    rows = [Row((*tokens[-1], *own), len(own) % 3, False) for own in tokens[:-1]]
     return make_batch(rows, 0, torch.device("cpu"))
 
 
@@ -55,19 +56,23 @@ class SameMasks:
         self.dropout = Dropout(probability, seed)
         self.x: torch.Tensor | None = None
 
-    def start(self, step: int, lengths: list[int] | None) -> None:
-        """Begins a micro-batch; None: ours are padded too."""
+    def start(self, step: int, packing: Packing | None) -> None:
+        """Begins a micro-batch, packed or, as None, padded."""
         self.dropout.start(step, 0)
-        self.there = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None] if lengths else None
+        self.packing = packing
         self.x = None
 
     def of(self, x: torch.Tensor) -> torch.Tensor:
         if x is not self.x:
-            there = self.there if self.there is not None else torch.ones(x.shape[:-1], dtype=torch.bool)
-            mask = self.dropout(x[there][None])[1]
-            assert mask is not None
             self.x, self.mask = x, torch.zeros_like(x)
-            self.mask[there] = mask[0]
+            if self.packing is None:
+                self.mask += self.dropout(x)[1]
+            else:
+                shared, own = self.packing.shared, self.packing.own
+                mask = self.dropout(torch.cat([x[0, :shared], x[:, shared:][own]])[None])[1]
+                assert mask is not None
+                self.mask[:, :shared] = mask[0, :shared]
+                self.mask[:, shared:][own] = mask[0, shared:]
         return self.mask * self.dropout.scale
 
 
@@ -94,6 +99,8 @@ def test_loss_and_gradients_equal_pefts(
     base = tiny_bases(family).get("tiny")
     adapter = random_adapter(base, new_config(LoraConfig(rank=4, dropout=dropout), TARGETS, base.card.identity))
     rows = batch()
+    packing = lay_out(rows, last=True)
+    assert (packing.shared, len(packing.groups)) == (8, 3)
     adapter.dropout = Dropout(dropout, 11)
     adapter.dropout.start(0, 0)
     with adapter.attached():
@@ -107,7 +114,7 @@ def test_loss_and_gradients_equal_pefts(
     model = peft.PeftModel.from_pretrained(plain, tmp_path, is_trainable=True)
     if dropout:
         masks = SameMasks(dropout, 11)
-        masks.start(0, rows.lengths.tolist())
+        masks.start(0, packing)
         for module in model.modules():
             if isinstance(module, peft.tuners.lora.LoraLayer):
                 module.lora_dropout["default"] = SameDropout(masks)

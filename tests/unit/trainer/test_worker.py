@@ -44,10 +44,10 @@ def failing(params: dict[str, Any]) -> Iterator[TrainerEvent | None]:
 
 
 class Server:
-    def __init__(self) -> None:
+    def __init__(self, **methods: Any) -> None:
         self.socket, theirs = socket.socketpair()
         self.file = self.socket.makefile("rb")
-        self.worker = Worker(LineChannel(theirs), {"train": endless, "score": short, "load": failing})
+        self.worker = Worker(LineChannel(theirs), {"train": endless, "score": short, "load": failing} | methods)
         self.thread = threading.Thread(target=self._run)
         self.theirs = theirs
         self.thread.start()
@@ -88,6 +88,29 @@ def test_short_requests_end_while_a_long_one_runs(server: Server) -> None:
     reply = server.next()
     assert (reply.id, reply.event) == (2, TrainerWarning(reason="SHORT", message="hello"))
     assert server.next() == Reply(id=2, done=True)
+
+
+def test_a_question_is_answered_and_ended_in_the_midst_of_anothers_turn() -> None:
+    asked = threading.Event()
+
+    def training(params: dict[str, Any]) -> Iterator[TrainerEvent | None]:
+        yield TrainerWarning(reason="BEGAN", message="")
+        asked.wait(10)
+        server.worker.between_layers()
+        yield TrainerWarning(reason="TURN", message="")
+
+    def answer(params: dict[str, Any]) -> Iterator[TrainerEvent | None]:
+        yield TrainerWarning(reason="ANSWER", message="")
+
+    server = Server(train=training, classify=answer)
+    server.ask(1, "train")
+    assert server.next().id == 1
+    server.ask(2, "classify")
+    asked.set()
+    replies = [server.next() for _ in range(3)]
+    server.close()
+    # Whoever asked waits for the end, which must not wait for the other's turn.
+    assert [(reply.id, reply.done) for reply in replies] == [(2, False), (2, True), (1, False)]
 
 
 def test_cancel_closes_the_work(server: Server) -> None:
