@@ -18,7 +18,7 @@ from lyra_adapters_server.types import AdapterRef, Candidate, LoraConfig, Traini
 from test_loop import digest, run, samples, spec
 
 FOLDS = (tuple(range(0, 20, 2)), tuple(range(1, 20, 2)))
-BOTH = (Candidate(learning_rate=1e-30), Candidate(learning_rate=2e-2, epochs=6))
+BOTH = (Candidate(learning_rate=1e-30), Candidate(learning_rate=1e-2, epochs=6))
 
 
 def many(output: Path, **changes: Any) -> TrainSpec:
