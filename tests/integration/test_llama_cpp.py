@@ -63,7 +63,7 @@ def test_a_qwen2_adapter_answers_as_with_peft_on_200_rows(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family != "qwen2"])
 def test_an_adapter_of_every_family_answers_as_with_peft(tmp_path: Path, family: str) -> None:
-    check(family, *probabilities(tmp_path, family, 30))
+    check(family, *probabilities(tmp_path, family, 100))
 
 
 @pytest.mark.parametrize(
