@@ -24,8 +24,10 @@ MIB = 1 << 20
 
 
 def samples(count: int) -> tuple[Sample, ...]:
-    """Rows of some 500 tokens each."""
-    return tuple(Sample(**{**row, "premise": row["premise"] * 16}) for row in rows(count))
+    """Rows of some 500 tokens each, which begin differently: what is the same is computed once, and needs less."""
+    texts = [(row["premise"] * 16).split() for row in rows(count)]
+    premises = [" ".join(words[n:] + words[:n]) for n, words in enumerate(texts)]
+    return tuple(Sample(**{**row, "premise": premise}) for row, premise in zip(rows(count), premises, strict=True))
 
 
 def spec(output: Path) -> TrainSpec:
@@ -48,7 +50,7 @@ def memory(pid: int) -> int:
 
 def test_a_process_limit_makes_micro_batches_smaller(tmp_path: Path) -> None:
     # Wide, so that a micro-batch needs more than what the libraries hold in reserve.
-    base = BaseModelConfig(alias="tiny", source=str(make_tiny_base(tmp_path / "wide", width=512)))
+    base = BaseModelConfig(alias="tiny", source=str(make_tiny_base(tmp_path / "wide", width=1024)))
     config = WorkerConfig(bases=(base,), threads=1, dtype="float32", device="cpu", cache_dir=str(tmp_path / "cache"))
     endings = []
     # How much a micro-batch needs is not known here. With a little the training fails, with much it just runs; in
