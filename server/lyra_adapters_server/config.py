@@ -153,8 +153,9 @@ class Settings(BaseSettings):
     classify_dtype: Literal["base", "float32"] = Field(
         "float32",
         description="Precision in which a causal base answers Classify. float32: what transformers and peft compute "
-        "from the same files in float32, whatever --dtype is. base: that of --dtype; in bfloat16 about half the time, "
-        "but its rounding can move a probability by some hundredths.",
+        "from the same weights in float32, whatever --dtype is (float32 weights that --dtype rounds to bfloat16 when "
+        "they are loaded stay rounded). base: that of --dtype; in bfloat16 about half the time, but its "
+        "rounding can move a probability by some hundredths.",
     )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads of the trainer; 0 takes one a core.")
     nice: int = Field(

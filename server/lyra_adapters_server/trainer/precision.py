@@ -1,6 +1,6 @@
 """A base's answers as float32 arithmetic gives them, at about twice the cost of bfloat16's and in its memory.
 
-A base in bfloat16 has exact weights: they are what its files hold. What bfloat16 rounds is all that flows between them.
+A base whose files hold bfloat16 has exact weights. What bfloat16 rounds then is all that flows between them.
 While a model is told to be exact, float32 flows instead, and a weight becomes float32 for the time of its product.
 """
 
