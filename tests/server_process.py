@@ -19,6 +19,8 @@ from lyra_adapters.v1 import adapter_service_pb2 as pb
 from lyra_adapters.v1 import adapter_service_pb2_grpc as pb_grpc
 
 START_S = 60.0
+# A base of two layers gains nothing from a second thread, and tests run side by side.
+ONE_THREAD = {"LYRA_ADAPTERS_THREADS": "1"}
 
 
 class ServerProcess:
@@ -45,7 +47,7 @@ class ServerProcess:
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**inherited, **(environment or {})},
+            env={**inherited, **(ONE_THREAD if base.startswith("tiny=") else {}), **(environment or {})},
             encoding="utf-8",
         )
         self.lines: list[str] = []

@@ -131,6 +131,10 @@ def test_always_a_whole_version_and_the_right_one_at_last(
                     pull = start_pull()
                 if move % 5 == 4:
                     wait_until_settled(revision)
+            # One more, which the pull that was started last must have brought: it listens to signals by now.
+            wait_until_settled(revision)
+            version = registry.publish(weights=WEIGHTS)
+            revision = server.client.activate("user_feedback", version).change.pointer_revision
             wait_until_settled(revision)
             time.sleep(0.5)
         assert checker.wrong == []
@@ -138,7 +142,7 @@ def test_always_a_whole_version_and_the_right_one_at_last(
         assert len(checker.seen) >= 4
         assert kills == MOVES // 2
         in_force = server.client.status().adapters[0]
-        assert in_force.pointer_revision == revision == MOVES + 1
+        assert in_force.pointer_revision == revision == MOVES + 2
         assert state()["active"] == in_force.active
         assert str((there / "user_feedback").readlink()) == in_force.active
         pull.send_signal(signal.SIGTERM)
