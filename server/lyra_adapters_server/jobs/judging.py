@@ -19,6 +19,7 @@ from lyra_adapters_server.registry.gate import Evidence, Judgement, judge
 from lyra_adapters_server.registry.names import parse_full_name
 from lyra_adapters_server.storage.feedback import contents_trained_on
 from lyra_adapters_server.storage.versions import lineage
+from lyra_adapters_server.trainer.events import Scored
 from lyra_adapters_server.trainer.metrics import compute_metrics
 from lyra_adapters_server.trainer.spec import ScoreSpec, TrainSpec, class_prior
 from lyra_adapters_server.types import LABELS, AdapterRef, Sample
@@ -53,18 +54,23 @@ class Judging:
         held_out, general = spec.validation_samples, self.general_rows(spec)
         if not held_out:
             return RowScores(held_out=[], general=[], metrics=None)
-        scored = await self._executor.score(
+        # Each on its own: the trainer knows what it has said of the same set before, and either may be new.
+        first = await self._ask(subject, spec, held_out)
+        rest = (await self._ask(subject, spec, general)).probabilities if general else []
+        labels = [LABELS.index(sample.correct_label) for sample in held_out]
+        temperature = first.metrics.temperature if first.metrics else 1.0
+        metrics = compute_metrics(first.probabilities, labels, temperature)
+        return RowScores(held_out=first.probabilities, general=rest, metrics=metrics)
+
+    async def _ask(self, subject: AdapterRef, spec: TrainSpec, rows: Sequence[Sample]) -> Scored:
+        return await self._executor.score(
             ScoreSpec(
                 subject=subject,
-                samples=(*held_out, *general),
+                samples=tuple(rows),
                 max_length=spec.training.max_length,
                 prior=class_prior(spec.training_samples),
             )
         )
-        first, rest = scored.probabilities[: len(held_out)], scored.probabilities[len(held_out) :]
-        labels = [LABELS.index(sample.correct_label) for sample in held_out]
-        temperature = scored.metrics.temperature if scored.metrics else 1.0
-        return RowScores(held_out=first, general=rest, metrics=compute_metrics(first, labels, temperature))
 
     def judge(self, spec: TrainSpec, prepared: Prepared, trained_on: set[str]) -> Verdict:
         """Judges on the rows whose content (feedback/merge.py) neither has trained on."""

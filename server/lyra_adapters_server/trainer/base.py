@@ -17,6 +17,7 @@ from lyra_adapters_server.trainer.describe import Description
 from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.trainer.gated import speed_up_mlps
 from lyra_adapters_server.trainer.heads import AnswerTokenHead, ClassifierHead, Head
+from lyra_adapters_server.trainer.known_scores import KnownScores
 from lyra_adapters_server.trainer.lora import Adapter, new_config
 from lyra_adapters_server.trainer.norms import speed_up_norms
 from lyra_adapters_server.trainer.packing import run_packed, skip_what_nobody_reads
@@ -36,6 +37,7 @@ class Base(ABC):
         card: Its description for the server.
         model: The whole model, in evaluation mode.
         encoder: Of the base's own prompt, or of its pairs.
+        known_scores: What it, and adapters on it, have said of the gate's rows.
     """
 
     def __init__(self, description: Description, model: nn.Module) -> None:
@@ -45,6 +47,7 @@ class Base(ABC):
         self.device = description.device
         self.dtype = description.dtype
         self.tokenizer = description.tokenizer
+        self.known_scores = KnownScores()
 
     encoder: Any
 

@@ -32,7 +32,7 @@ from lyra_adapters_server.trainer.micro_batch import backward, forward
 from lyra_adapters_server.trainer.plan import settle, with_threads
 from lyra_adapters_server.trainer.progress import ProgressMeter
 from lyra_adapters_server.trainer.schedule import Schedule
-from lyra_adapters_server.trainer.score import Subject, score_champion, score_rows, write_prompt
+from lyra_adapters_server.trainer.score import Subject, score_champion, score_rows, score_set, write_prompt
 from lyra_adapters_server.trainer.spec import TrainSpec
 from lyra_adapters_server.trainer.state import TrainState, learning_rate_at
 from lyra_adapters_server.trainer.suspend import Suspend
@@ -236,7 +236,7 @@ class _Run:
         temperature, fitted_on, cross_fitted = schedule.temperature
         after, without = state.best_metrics if spec.inner is None else None, None
         if self._held_out and after is None:
-            found = yield from score_rows(self._base, self._subject, self._held_out, self._score_budget)
+            found = yield from score_set(self._base, self._subject, self._held_out, self._score_budget)
             labels = [row.label for row in self._held_out]
             without = compute_metrics(found, labels)
             after = compute_metrics(at_temperature(found, temperature), labels, temperature)

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.trainer.events import Scored, TrainerEvent
 from lyra_adapters_server.trainer.exhaustion import TokenBudget, is_exhaustion, let_frames_go
 from lyra_adapters_server.trainer.heads import Head, probabilities
+from lyra_adapters_server.trainer.known_scores import Probabilities, key_of
 from lyra_adapters_server.trainer.lora import Adapter, load_adapter
 from lyra_adapters_server.trainer.memory import give_back
 from lyra_adapters_server.trainer.metrics import compute_metrics
@@ -29,8 +30,6 @@ PROMPT_FILE = "prompt.json"
 
 # Somebody waits for Classify, so some pairs are answered in one turn; many take turns with a training.
 _TOKENS_A_QUESTION = 4096
-
-Probabilities = list[tuple[float, float, float]]
 
 
 @dataclass(frozen=True)
@@ -148,6 +147,18 @@ def score_rows(
     return at_temperature(result, subject.temperature)
 
 
+def score_set(
+    base: Base, subject: Subject, rows: Sequence[Row], budget: TokenBudget | None = None
+) -> Generator[None, None, Probabilities]:
+    """As `score_rows`, for sets that are asked about again, as the gate's are: what is known is not computed again."""
+    key = key_of(subject.adapter, subject.encoder, rows)
+    found = base.known_scores.find(key)
+    if found is None:
+        found = yield from score_rows(base, replace(subject, temperature=1.0), rows, budget)
+        base.known_scores.keep(key, found)
+    return at_temperature(found, subject.temperature)
+
+
 def _score_batch(base: Base, subject: Subject, rows: Sequence[Row], exact: bool) -> Probabilities | None:
     """Probabilities of a micro-batch; None if memory ran out."""
     try:
@@ -176,7 +187,7 @@ def score(spec: ScoreSpec, bases: Bases) -> Iterator[TrainerEvent | None]:
             subject = open_subject(base, spec.subject)
             temperature = subject.temperature
             rows = encode_rows(spec.samples, subject.encoder, min(spec.max_length, base.card.max_length))
-            found, cut = (yield from score_rows(base, subject, rows)), [row.truncated for row in rows]
+            found, cut = (yield from score_set(base, subject, rows)), [row.truncated for row in rows]
     labels = [LABELS.index(sample.correct_label) for sample in spec.samples]
     yield Scored(
         metrics=compute_metrics(found, labels, temperature) if labels else None, probabilities=found, truncated=cut
@@ -201,7 +212,7 @@ def score_champion(
     subject = open_subject(base, spec.champion)
     if encoded is None or subject.encoder is not base.encoder:
         encoded = encode_rows(samples, subject.encoder, min(spec.training.max_length, base.card.max_length))
-    found = yield from score_rows(base, subject, encoded, budget)
+    found = yield from score_set(base, subject, encoded, budget)
     return compute_metrics(found, [row.label for row in encoded], subject.temperature)
 
 
