@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -19,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 # As the worker does, before torch is imported.
-os.environ.setdefault("GOMP_SPINCOUNT", "30000")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+from lyra_adapters_server.trainer.environment import set_environment
+
+set_environment()
 
 from lyra_adapters_server.trainer import loop, micro_batch
 from lyra_adapters_server.trainer.bases import Bases

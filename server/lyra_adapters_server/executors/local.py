@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
 import socket
 import sys
 from collections.abc import AsyncGenerator, Callable
@@ -209,7 +208,6 @@ class LocalWorker:
                 stdin=asyncio.subprocess.DEVNULL,
                 # A signal meant for the server's terminal must not reach the worker: the server decides when it ends.
                 start_new_session=True,
-                env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
             )
         reader, writer = await asyncio.open_connection(sock=ours, limit=LINE_LIMIT)
         self._process, self._writer = process, writer

@@ -25,6 +25,7 @@ from pydantic import ValidationError
 
 from lyra_adapters_server import failpoints, logs
 from lyra_adapters_server.trainer.channel import LineChannel
+from lyra_adapters_server.trainer.environment import set_environment
 from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.trainer.events import (
     OF_ITSELF,
@@ -322,12 +323,7 @@ def main(arguments: list[str] | None = None) -> int:
     failpoints.arm_from_environment()
     if config.nice and hasattr(os, "nice"):
         os.nice(config.nice)
-    # Threads that wait for each other spin for some tens of microseconds, then sleep. By default they spin for so long
-    # that on a machine with other work they keep the very thread they wait for off its core; but waking one that
-    # sleeps takes longer than many a product does (with a tenth of this number, two cores did a third less).
-    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
-    # The tokenizer's threads would only take turns with torch's.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    set_environment()
     worker = _make_worker(config, channel)
     for line in first[1:]:
         worker.accept(line)
