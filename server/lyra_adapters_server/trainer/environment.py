@@ -12,9 +12,9 @@ _WANTED = {
     # The tokenizer's threads would only take turns with torch's.
     "TOKENIZERS_PARALLELISM": "false",
     # torch and oneDNN keep each shape's product, with its buffers, 1,024 of them. Micro-batches hardly ever have the
-    # same length twice, so those are hundreds of megabytes that nobody asks for again. A step needs some sixty.
-    "LRU_CACHE_CAPACITY": "64",
-    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
+    # same length twice, so those are hundreds of megabytes that nobody asks for again. A step needs at most a hundred.
+    "LRU_CACHE_CAPACITY": "128",
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128",
 }
 
 
