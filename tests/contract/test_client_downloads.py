@@ -28,6 +28,7 @@ from lyra_adapters import (
 )
 from lyra_adapters.files import lock_directory, safe_path
 from lyra_adapters.testing import FakeAdapterServer
+from unpacking import unpack
 
 FILES = {"adapter_config.json": b"{}", "sub/weights.bin": bytes(range(256)) * 40, "empty": b""}
 QUICK = ReconnectPolicy(initial=0.01, maximum=0.02, connect_within=0.3, give_up_after=0.3)
@@ -149,7 +150,7 @@ def test_one_file_and_the_archive(fake: FakeAdapterServer, tmp_path: Path, kind:
     fake.download_breaks.extend([4000])
     fetch(fake, kind, tmp_path / "one", archive=True)
     with tarfile.open(tmp_path / "one" / "user_feedback_v1.tar") as archive:
-        archive.extractall(tmp_path / "unpacked", filter="data")
+        unpack(archive, tmp_path / "unpacked")
     assert tree(tmp_path / "unpacked") == {f"user_feedback_v1/{path}": data for path, data in FILES.items()}
 
 

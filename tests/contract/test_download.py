@@ -18,6 +18,7 @@ from lyra_adapters.v1 import adapter_service_pb2 as pb
 from published import Registry
 from server_process import ServerProcess
 from test_grpcurl import GRPCURL, SERVICE, objects
+from unpacking import unpack
 
 # More than one chunk of the server's.
 WEIGHTS = 1_300_000
@@ -163,7 +164,7 @@ def test_the_client_downloads_from_the_real_server(
     assert (done.version, done.format) == ("v2", "PEFT")
     if archive:
         with tarfile.open(tmp_path / "v2" / "user_feedback_v2.tar") as unpacked:
-            unpacked.extractall(tmp_path, filter="data")
+            unpack(unpacked, tmp_path)
     there = tmp_path / ("user_feedback_v2" if archive else "v2")
     assert {path.name: path.read_bytes() for path in there.iterdir()} == {
         path.name: path.read_bytes() for path in registry.directory("v2").iterdir()

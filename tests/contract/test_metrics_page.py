@@ -39,9 +39,10 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with pytest.raises(grpc.RpcError):
         stub.Status(pb.StatusRequest(job_id="secret job"))
     request.training.seed = seed(100, Script.STAYS)
-    streams = [stub.Train(request), stub.Train(request)]
-    running, _ = (next(stream).job_id for stream in streams)
-    server.wait_for_state(running, "RUNNING")
+    running = stub.Train(request)
+    server.wait_for_state(next(running).job_id, "RUNNING")
+    waiting = stub.Train(request)
+    assert next(waiting).job_id
     yield server
     server.stop()
 
