@@ -21,7 +21,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
 
-# All that a newcomer's machine can run in minutes, two files at a time, the longest first. One thread a process: threads
+# All that a newcomer's machine can run in minutes, two files at a time, the longest one first. One thread a process: threads
 # that wait for each other's turn would take twice as long.
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile tests/unit

@@ -131,8 +131,8 @@ class Study:
             for name in dict.fromkeys((*cell.sets, *((cell.parent,) if cell.parent else ()))):
                 dev = f"{name}_dev"
                 found[name] = {
-                    "before": told(self._kept(parent or BASE, dev)),
-                    "after": told(self._scored(adapter, dev)),
+                    "before": figures(self._kept(parent or BASE, dev)),
+                    "after": figures(self._scored(adapter, dev)),
                 }
         self.result(cell).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
@@ -251,7 +251,7 @@ class Study:
         ]
 
 
-def told(scored: Scored) -> dict[str, float]:
+def figures(scored: Scored) -> dict[str, float]:
     """What a cell's file says of a subject on a set."""
     assert scored.metrics is not None
     return {key: getattr(scored.metrics, key) for key in ("accuracy", "brier", "loss", "calibration_error")}
