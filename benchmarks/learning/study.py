@@ -141,7 +141,7 @@ class Study:
     ) -> tuple[Trained, list[Evaluated]]:
         config = TrainingConfig(seed=cell.seed, **cell.training)
         divided = split(rows, config.validation_fraction, "study", {})
-        config = settle_training(config, divided.training, recorded=bool(parent))
+        config = settle_training(config, divided.training, recorded=bool(parent), continued=bool(parent))
         rules = CheckpointRules(directory=str(self._directory / "checkpoints" / cell.name), seconds=60)
         Path(rules.directory).mkdir(parents=True, exist_ok=True)
         spec = TrainSpec(

@@ -96,6 +96,10 @@ class TrainingConfig(Value):
     balance_labels: bool | None = None
     # None: where recorded feedback has no confirmations.
     replay_general_rows: bool | None = None
+    # None: where errors were picked out (trainer/balance.py).
+    balance_reviews: bool | None = None
+    # None: 1 where a version is gone on from, else 0.
+    distillation: float | None = None
 
 
 class Prompt(Value):

@@ -165,7 +165,8 @@ def _chosen(started: m.Started) -> str:
     """The rows beside those that are trained on and held out, where there are any."""
     inner = f"{started.inner_samples} of them choose the step, " if started.inner_samples else ""
     replayed = f"{started.replayed_general_rows} general rows beside them, " if started.replayed_general_rows else ""
-    return inner + replayed
+    distilled = f"{started.distilled_pairs} pairs answered as before, " if started.distilled_pairs else ""
+    return inner + replayed + distilled
 
 
 def scores(given: m.Verdict) -> None:

@@ -43,6 +43,7 @@ class Started(Model):
         trainable_parameters: Parameters of the adapter.
         inner_samples: Of `training_samples`, those that choose the best step and the temperature.
         replayed_general_rows: General rows that are trained on beside them, against forgetting.
+        distilled_pairs: Recombined pairs that are trained on beside them with the answers of what it starts from.
     """
 
     attempt: int = 0
@@ -54,6 +55,7 @@ class Started(Model):
     trainable_parameters: int = 0
     inner_samples: int = 0
     replayed_general_rows: int = 0
+    distilled_pairs: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

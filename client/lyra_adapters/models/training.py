@@ -80,6 +80,10 @@ class TrainingConfig(Model):
         balance_labels: Whether each label counts alike in the loss. Default: where labels are far from balanced.
         replay_general_rows: Whether some general rows are trained on too, against forgetting. Default: where recorded
             feedback has no confirmations.
+        balance_reviews: Whether confirmations count as much in the loss, all together, as corrections. Default: where
+            there are confirmations, and more than two corrections for each.
+        distillation: Recombined pairs for each training row, 0 to 4, on which the version learns to answer as what it
+            starts from did. Default: 1 with `continue_from`, else 0.
     """
 
     epochs: int | None = None
@@ -99,6 +103,8 @@ class TrainingConfig(Model):
     candidates: tuple[Candidate, ...] = ()
     balance_labels: bool | None = None
     replay_general_rows: bool | None = None
+    balance_reviews: bool | None = None
+    distillation: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

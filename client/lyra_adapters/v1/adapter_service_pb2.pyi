@@ -209,7 +209,7 @@ class LoraConfig(_message.Message):
     def __init__(self, rank: _Optional[int] = ..., alpha: _Optional[float] = ..., dropout: _Optional[float] = ..., target_modules: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class TrainingConfig(_message.Message):
-    __slots__ = ("epochs", "learning_rate", "batch_size", "max_length", "seed", "validation_fraction", "patience", "weight_decay", "warmup_ratio", "max_grad_norm", "label_smoothing", "evaluations_per_epoch", "inner_fraction", "folds", "candidates", "balance_labels", "replay_general_rows")
+    __slots__ = ("epochs", "learning_rate", "batch_size", "max_length", "seed", "validation_fraction", "patience", "weight_decay", "warmup_ratio", "max_grad_norm", "label_smoothing", "evaluations_per_epoch", "inner_fraction", "folds", "candidates", "balance_labels", "replay_general_rows", "balance_reviews", "distillation")
     EPOCHS_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -227,6 +227,8 @@ class TrainingConfig(_message.Message):
     CANDIDATES_FIELD_NUMBER: _ClassVar[int]
     BALANCE_LABELS_FIELD_NUMBER: _ClassVar[int]
     REPLAY_GENERAL_ROWS_FIELD_NUMBER: _ClassVar[int]
+    BALANCE_REVIEWS_FIELD_NUMBER: _ClassVar[int]
+    DISTILLATION_FIELD_NUMBER: _ClassVar[int]
     epochs: int
     learning_rate: float
     batch_size: int
@@ -244,7 +246,9 @@ class TrainingConfig(_message.Message):
     candidates: _containers.RepeatedCompositeFieldContainer[Candidate]
     balance_labels: bool
     replay_general_rows: bool
-    def __init__(self, epochs: _Optional[int] = ..., learning_rate: _Optional[float] = ..., batch_size: _Optional[int] = ..., max_length: _Optional[int] = ..., seed: _Optional[int] = ..., validation_fraction: _Optional[float] = ..., patience: _Optional[int] = ..., weight_decay: _Optional[float] = ..., warmup_ratio: _Optional[float] = ..., max_grad_norm: _Optional[float] = ..., label_smoothing: _Optional[float] = ..., evaluations_per_epoch: _Optional[int] = ..., inner_fraction: _Optional[float] = ..., folds: _Optional[int] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., balance_labels: bool = ..., replay_general_rows: bool = ...) -> None: ...
+    balance_reviews: bool
+    distillation: float
+    def __init__(self, epochs: _Optional[int] = ..., learning_rate: _Optional[float] = ..., batch_size: _Optional[int] = ..., max_length: _Optional[int] = ..., seed: _Optional[int] = ..., validation_fraction: _Optional[float] = ..., patience: _Optional[int] = ..., weight_decay: _Optional[float] = ..., warmup_ratio: _Optional[float] = ..., max_grad_norm: _Optional[float] = ..., label_smoothing: _Optional[float] = ..., evaluations_per_epoch: _Optional[int] = ..., inner_fraction: _Optional[float] = ..., folds: _Optional[int] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., balance_labels: bool = ..., replay_general_rows: bool = ..., balance_reviews: bool = ..., distillation: _Optional[float] = ...) -> None: ...
 
 class Candidate(_message.Message):
     __slots__ = ("epochs", "learning_rate")
@@ -321,7 +325,7 @@ class Queued(_message.Message):
     def __init__(self, position: _Optional[int] = ..., merged_duplicates: _Optional[int] = ..., dropped_conflicts: _Optional[int] = ..., merged_near_duplicates: _Optional[int] = ...) -> None: ...
 
 class Started(_message.Message):
-    __slots__ = ("attempt", "training_samples", "validation_samples", "total_steps", "device", "dtype", "trainable_parameters", "inner_samples", "replayed_general_rows")
+    __slots__ = ("attempt", "training_samples", "validation_samples", "total_steps", "device", "dtype", "trainable_parameters", "inner_samples", "replayed_general_rows", "distilled_pairs")
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     TRAINING_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     VALIDATION_SAMPLES_FIELD_NUMBER: _ClassVar[int]
@@ -331,6 +335,7 @@ class Started(_message.Message):
     TRAINABLE_PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     INNER_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     REPLAYED_GENERAL_ROWS_FIELD_NUMBER: _ClassVar[int]
+    DISTILLED_PAIRS_FIELD_NUMBER: _ClassVar[int]
     attempt: int
     training_samples: int
     validation_samples: int
@@ -340,7 +345,8 @@ class Started(_message.Message):
     trainable_parameters: int
     inner_samples: int
     replayed_general_rows: int
-    def __init__(self, attempt: _Optional[int] = ..., training_samples: _Optional[int] = ..., validation_samples: _Optional[int] = ..., total_steps: _Optional[int] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., trainable_parameters: _Optional[int] = ..., inner_samples: _Optional[int] = ..., replayed_general_rows: _Optional[int] = ...) -> None: ...
+    distilled_pairs: int
+    def __init__(self, attempt: _Optional[int] = ..., training_samples: _Optional[int] = ..., validation_samples: _Optional[int] = ..., total_steps: _Optional[int] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., trainable_parameters: _Optional[int] = ..., inner_samples: _Optional[int] = ..., replayed_general_rows: _Optional[int] = ..., distilled_pairs: _Optional[int] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("step", "total_steps", "epoch", "loss", "learning_rate", "tokens_per_second", "fraction_done", "eta", "run", "runs", "run_name")

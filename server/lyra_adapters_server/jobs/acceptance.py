@@ -118,6 +118,7 @@ def _store(
             ],
             "NOTHING_TO_TRAIN_ON",
         )
+    settled = settle_training(new.training, divided.training, recorded=recorded, continued=bool(new.continue_from))
     job_id = str(uuid.uuid4())
     created = store.insert_job(
         connection,
@@ -134,7 +135,7 @@ def _store(
             "activation": new.activation,
             "continue_from": new.continue_from,
             "lora": new.lora.model_dump(mode="json"),
-            "training": settle_training(new.training, divided.training, recorded=recorded).model_dump(mode="json"),
+            "training": settled.model_dump(mode="json"),
             "samples": len(samples),
             "create_time": now_us(),
         },

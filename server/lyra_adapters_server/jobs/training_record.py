@@ -6,14 +6,14 @@ import hashlib
 import importlib.metadata
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
 
 from lyra_adapters_server.registry.anchor import is_correction
 from lyra_adapters_server.storage.jobs import JobRecord, events_after
-from lyra_adapters_server.trainer.balance import label_weights
+from lyra_adapters_server.trainer.balance import label_weights, review_weights
 from lyra_adapters_server.trainer.events import Trained
 from lyra_adapters_server.trainer.spec import TrainSpec
 from lyra_adapters_server.types import LABELS, BaseCard, Sample
@@ -40,8 +40,9 @@ def training_record(
     """
     rows = [*spec.training_samples, *spec.validation_samples]
     content = "\n".join(json.dumps(row.model_dump(mode="json"), sort_keys=True) for row in rows)
-    labels = [LABELS.index(row.correct_label) for row in (*spec.training_samples, *spec.replay_samples)]
-    weights = label_weights(labels, spec.training.balance_labels) or {}
+    trained_on = (*spec.training_samples, *spec.replay_samples)
+    reviews = review_weights(trained_on, spec.training.balance_reviews)
+    labels = label_weights(trained_on, spec.training.balance_labels, reviews) or {}
     inner = {row for fold in spec.inner or () for row in fold}
     return {
         "job_id": job.job_id,
@@ -63,7 +64,9 @@ def training_record(
             **care,
             "training_labels": _labels(spec.training_samples),
             "held_out_labels": _labels(spec.validation_samples),
-            "label_weights": {LABELS[label]: round(weight, 4) for label, weight in sorted(weights.items())},
+            "label_weights": {label: round(labels[label], 4) for label in LABELS if label in labels},
+            "review_weights": _review_weights(trained_on, reviews or ()),
+            "distilled_pairs": trained.distilled_pairs,
             "corrections": sum(map(is_correction, rows)),
             "confirmations": sum(row.original_label == row.correct_label for row in rows),
         },
@@ -78,6 +81,12 @@ def training_record(
         "plan": trained.plan.model_dump(mode="json"),
         "server_version": importlib.metadata.version("lyra-adapters"),
     }
+
+
+def _review_weights(samples: Sequence[Sample], weights: Sequence[float]) -> dict[str, float]:
+    kinds = {"correction" if is_correction(row) else "confirmation": weight
+             for row, weight in zip(samples, weights, strict=False) if row.original_label is not None}  # fmt: skip
+    return {kind: round(weight, 4) for kind, weight in sorted(kinds.items())}
 
 
 def _labels(samples: Iterable[Sample]) -> dict[str, int]:

@@ -44,10 +44,11 @@ TRAINING_BOUNDS: dict[str, tuple[float, float, bool]] = {
     "evaluations_per_epoch": (1, 100, False),
     "inner_fraction": (0, 0.5, False),
     "folds": (1, 10, False),
+    "distillation": (0, 4, False),
 }
 CANDIDATE_FIELDS = ("epochs", "learning_rate")
 MAX_CANDIDATES = 8
-SWITCHES = ("balance_labels", "replay_general_rows")
+SWITCHES = ("balance_labels", "replay_general_rows", "balance_reviews")
 
 
 def check_request_id(request: pb.TrainRequest) -> None:
@@ -68,6 +69,11 @@ def to_new_job(request: pb.TrainRequest, principal: str, digest: str, card: Base
     findings.known("conflicts", request.conflicts, (0, 1, 2), "CONFLICT_POLICY_REFUSE, _KEEP_NEWEST")
     lora = _lora(request.lora, card, findings)
     training = _training(request.training, card, findings)
+    if training.distillation and not request.continue_from and not card.has_head:
+        findings.add(
+            "training.distillation",
+            f"needs answers to keep, and {card.alias} has no NLI head; name a version in continue_from, or give 0",
+        )
     trigger = _trigger(request.trigger, findings)
     samples = _samples(request, findings)
     findings.raise_if_any()

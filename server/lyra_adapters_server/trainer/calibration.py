@@ -18,7 +18,9 @@ _SPREAD = 0.5
 _LEAST = 1e-12
 
 
-def fit_temperature(probabilities: Sequence[Triple], labels: Sequence[int]) -> float:
+def fit_temperature(
+    probabilities: Sequence[Triple], labels: Sequence[int], weights: Sequence[float] | None = None
+) -> float:
     """The temperature under which rows' labels are most likely (Guo et al., 2017, arXiv 1706.04599).
 
     Fitted on few rows it would swing, so its logarithm is held near 0 by a normal prior; a hundred rows outweigh it.
@@ -26,6 +28,7 @@ def fit_temperature(probabilities: Sequence[Triple], labels: Sequence[int]) -> f
     Args:
         probabilities: (rows, 3) at temperature 1, of rows that the model was not trained on.
         labels: (rows), indices into LABELS.
+        weights: (rows), how much each counts; None: alike.
 
     Returns:
         The temperature, 0.2 to 5; 1.0 without rows.
@@ -33,11 +36,12 @@ def fit_temperature(probabilities: Sequence[Triple], labels: Sequence[int]) -> f
     if not labels:
         return 1.0
     logs, rows = _logs(probabilities), np.arange(len(labels))
+    counted = np.ones(len(labels)) if weights is None else np.asarray(weights)
 
     def cost(logarithm: float) -> float:
         scaled = logs / math.exp(logarithm)
         likelihoods = scaled[rows, labels] - np.logaddexp.reduce(scaled, axis=1)
-        return float(-likelihoods.sum()) + (logarithm / _SPREAD) ** 2 / 2
+        return float(-(counted * likelihoods).sum()) + (logarithm / _SPREAD) ** 2 / 2
 
     found = minimize_scalar(cost, bounds=(math.log(_LOWEST), math.log(_HIGHEST)), method="bounded")
     # To four digits: what is stored and shown is exactly what is applied.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
 import torch
 
-from lyra_adapters_server.trainer.balance import label_weights
 from lyra_adapters_server.trainer.prompt import Encoded
 from lyra_adapters_server.types import LABELS, Pair, Sample
 
@@ -44,6 +43,8 @@ class Row:
     types: tuple[int, ...] = ()
     # Of the row's loss.
     weight: float = 1.0
+    # The probabilities that it is to have, where they are not all its label's.
+    target: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Batch:
         token_count: Tokens without padding.
         types: (rows, positions), int64, or None where the rows have none.
         weights: (rows), float32, or None where every row weighs 1.
+        targets: (rows, 3), float32, or None where every row has its label alone.
     """
 
     tokens: torch.Tensor
@@ -65,6 +67,7 @@ class Batch:
     token_count: int
     types: torch.Tensor | None = None
     weights: torch.Tensor | None = None
+    targets: torch.Tensor | None = None
 
     @property
     def mask(self) -> torch.Tensor:
@@ -88,12 +91,6 @@ def encode_pairs(pairs: Sequence[Pair], encoder: TextEncoder, max_length: int) -
     return [Row(tuple(found.ids), 0, found.truncated, tuple(found.types)) for found in encoded]
 
 
-def weighted(rows: Sequence[Row], wanted: bool | None) -> list[Row]:
-    """The rows with the weights of their labels (see balance.py)."""
-    weights = label_weights([row.label for row in rows], wanted)
-    return [replace(row, weight=weights[row.label]) for row in rows] if weights else list(rows)
-
-
 def make_batch(rows: Sequence[Row], padding: int, device: torch.device) -> Batch:
     """Pads rows into one batch on the device, with the token `padding`."""
     lengths = [len(row.tokens) for row in rows]
@@ -105,7 +102,12 @@ def make_batch(rows: Sequence[Row], padding: int, device: torch.device) -> Batch
         sum(lengths),
         types,
         torch.tensor([row.weight for row in rows]).to(device) if any(row.weight != 1.0 for row in rows) else None,
+        torch.tensor([_target(row) for row in rows]).to(device) if any(row.target for row in rows) else None,
     )
+
+
+def _target(row: Row) -> tuple[float, ...]:
+    return row.target or tuple(float(index == row.label) for index in range(len(LABELS)))
 
 
 def _padded(rows: Sequence[tuple[int, ...]], padding: int) -> torch.Tensor:

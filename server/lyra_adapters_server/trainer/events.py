@@ -49,6 +49,7 @@ class TrainingStarted(Value):
     trainable_parameters: int
     inner_samples: int = 0
     replayed_general_rows: int = 0
+    distilled_pairs: int = 0
     plan: Plan
     # The step of the checkpoint that it goes on from; 0: the beginning.
     step: int = 0
@@ -140,6 +141,7 @@ class Trained(Value):
     steps: int
     stopped_early: bool
     truncated_samples: int
+    distilled_pairs: int = 0
     training_seconds: float
     plan: Plan
     calibration: Calibration = Calibration()

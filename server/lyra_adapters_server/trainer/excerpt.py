@@ -31,10 +31,10 @@ def excerpt(premise: str, hypothesis: str, fits: Callable[[str], bool]) -> str:
     sentences = [part for part in (piece.strip() for piece in _SENTENCES.split(premise)) if part]
     if len(sentences) < 2:
         return ""
-    words = [_words(sentence) for sentence in sentences]
-    occurring = Counter(word for found in words for word in found)
-    asked = _words(hypothesis)
-    scores = [sum(math.log(1 + len(sentences) / occurring[word]) for word in found & asked) for found in words]
+    told = [words(sentence) for sentence in sentences]
+    occurring = Counter(word for found in told for word in found)
+    asked = words(hypothesis)
+    scores = [sum(math.log(1 + len(sentences) / occurring[word]) for word in found & asked) for found in told]
     ranked = sorted(range(len(sentences)), key=lambda index: (-scores[index], index))
 
     def text(count: int) -> str:
@@ -48,7 +48,8 @@ def excerpt(premise: str, hypothesis: str, fits: Callable[[str], bool]) -> str:
     return text(low)
 
 
-def _words(text: str) -> set[str]:
+def words(text: str) -> set[str]:
+    """The different words of a text, casefolded; of writing without spaces, its pairs of characters."""
     found: set[str] = set()
     for word in _WORDS.findall(text.casefold()):
         if _SPACELESS.search(word):

@@ -73,7 +73,14 @@ def summed_loss(
     label_smoothing: float = 0.0,
     weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Cross entropy in nats, summed over the rows (weighted), so that micro-batches of unequal size add up."""
+    """Cross entropy in nats, summed over the rows (weighted), so that micro-batches of unequal size add up.
+
+    Args:
+        logits: (rows, 3).
+        labels: (rows), indices into LABELS, or (rows, 3), the probabilities of each.
+        label_smoothing: Probability spread over all labels.
+        weights: (rows); None: every row weighs 1.
+    """
     if weights is None:
         return F.cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing)
     return (F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing) * weights).sum()

@@ -13,7 +13,7 @@ from lyra_adapters_server.trainer.base import Base
 from lyra_adapters_server.trainer.bases import Bases
 from lyra_adapters_server.trainer.calibration import at_temperature
 from lyra_adapters_server.trainer.checkpoint import Checkpoint, Checkpoints, Unusable, fingerprint
-from lyra_adapters_server.trainer.data import Row, encode_rows, split_by_length, training_order, weighted
+from lyra_adapters_server.trainer.data import Row, split_by_length, training_order
 from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.trainer.events import (
     Calibration,
@@ -27,7 +27,7 @@ from lyra_adapters_server.trainer.events import (
 from lyra_adapters_server.trainer.exhaustion import TokenBudget, is_exhaustion, let_frames_go
 from lyra_adapters_server.trainer.fused import Dropout
 from lyra_adapters_server.trainer.memory import give_back
-from lyra_adapters_server.trainer.metrics import compute_metrics
+from lyra_adapters_server.trainer.metrics import compute_metrics, weighted_loss
 from lyra_adapters_server.trainer.micro_batch import backward, forward
 from lyra_adapters_server.trainer.plan import settle, with_threads
 from lyra_adapters_server.trainer.progress import ProgressMeter
@@ -37,6 +37,7 @@ from lyra_adapters_server.trainer.spec import TrainSpec
 from lyra_adapters_server.trainer.state import TrainState, learning_rate_at
 from lyra_adapters_server.trainer.suspend import Suspend
 from lyra_adapters_server.trainer.targets import target_modules
+from lyra_adapters_server.trainer.training_rows import TrainingRows
 from lyra_adapters_server.types import Metrics
 
 Events = Generator[TrainerEvent | None, None, None]
@@ -77,10 +78,9 @@ class _Run:
     def __init__(self, spec: TrainSpec, base: Base, before: Metrics | None) -> None:
         self._spec, self._base, self._training, self._before = spec, base, spec.training, before
         self._max_length = min(spec.training.max_length, base.card.max_length)
-        everything = (*spec.training_samples, *spec.replay_samples)
-        self._all = weighted(encode_rows(everything, base.encoder, self._max_length), spec.training.balance_labels)
-        self._held_out = encode_rows(spec.validation_samples, base.encoder, self._max_length)
-        self._schedule = Schedule(spec, len(self._all))
+        self._data = TrainingRows(spec, base, self._max_length)
+        self._all, self._held_out = self._data.all, self._data.held_out
+        self._schedule = Schedule(spec, self._all)
         self.plan, self._differences = settle(spec.plan, base)
         self._budget = TokenBudget(self.plan.train_token_budget)
         self._score_budget = TokenBudget(self.plan.score_token_budget)
@@ -102,7 +102,6 @@ class _Run:
         spec, base = self._spec, self._base
         self._run = self._schedule.open(index)
         self._training = self._run.training
-        self._rows = [self._all[row] for row in self._run.rows]
         # Without a gate there are no inner rows; then the held-out ones choose the best step.
         self._inner = self._held_out if spec.inner is None else [self._all[row] for row in self._run.inner]
         self._adapter = base.new_adapter(spec.lora, target_modules(base, spec.lora), self._training.seed)
@@ -113,7 +112,7 @@ class _Run:
         self._state = TrainState(self._adapter, self._training)
         self._state.seconds = seconds
         self._order = training_order(
-            [len(row.tokens) for row in self._rows],
+            [len(self._all[row].tokens) for row in self._run.rows],
             self._training.epochs,
             self._training.batch_size,
             self._training.seed,
@@ -160,6 +159,7 @@ class _Run:
             validation_samples=len(self._held_out),
             inner_samples=len({row for fold in spec.inner or () for row in fold}),
             replayed_general_rows=len(spec.replay_samples),
+            distilled_pairs=self._data.distilled,
             total_steps=self._schedule.total_steps,
             device=self._base.card.device,
             dtype=self._base.card.dtype,
@@ -168,11 +168,11 @@ class _Run:
             step=self._step_of_job,
         )
         yield from self._say_what_differs()
-        if self._truncated and not self._resumed:
+        if self._data.truncated and not self._resumed:
             yield TrainerWarning(
                 reason="SAMPLES_TRUNCATED",
-                message=f"{self._truncated} samples are longer than {self._max_length} tokens; of their premises stays "
-                "what the hypotheses speak of",
+                message=f"{self._data.truncated} samples are longer than {self._max_length} tokens; of their premises "
+                "stays what the hypotheses speak of",
             )
         if self._held_out and not self._knows_before:
             if self._before is None:
@@ -180,6 +180,8 @@ class _Run:
                 yield from self._say_if_reduced()
             self._knows_before = True
             yield Evaluated(stage="BEFORE", subject=spec.champion.name, metrics=self._before, step=0)
+        yield from self._data.answer(self._base, self._subject, self._score_budget)
+        yield from self._say_if_reduced()
         if self._checkpoints is not None:
             self._checkpoints.begin(self._step_of_job)
 
@@ -223,9 +225,8 @@ class _Run:
         self._state.restore_best()
         if self._inner and self._spec.inner is not None and not self._schedule.closed:
             found = yield from score_rows(self._base, self._subject, self._inner, self._score_budget)
-            labels = [row.label for row in self._inner]
             best = self._state.best_step / len(self._order)
-            self._schedule.close(found, labels, best, self._adapter.parameters)
+            self._schedule.close(found, best, self._adapter.parameters)
 
     def _finish(self, stopped_early: bool) -> Events:
         spec, state, schedule = self._spec, self._state, self._schedule
@@ -254,7 +255,8 @@ class _Run:
             best_step=best_step,
             steps=self._step_of_job,
             stopped_early=stopped_early,
-            truncated_samples=self._truncated,
+            truncated_samples=self._data.truncated,
+            distilled_pairs=self._data.distilled,
             training_seconds=state.seconds,
             plan=self.plan,
             calibration=Calibration(
@@ -267,10 +269,6 @@ class _Run:
             runs=schedule.summary(),
         )
 
-    @property
-    def _truncated(self) -> int:
-        return sum(row.truncated for row in (*self._all, *self._held_out))
-
     def _checkpoint(self) -> Events:
         if self._checkpoints is None:
             return
@@ -280,6 +278,7 @@ class _Run:
             "schedule": self._schedule.numbers(),
             "champion": self._spec.champion.model_dump(mode="json"),
             "before": self._before.model_dump(mode="json") if self._knows_before and self._before else None,
+            "answers": self._data.answers,
         }
         tensors = {**self._state.tensors(), **self._schedule.tensors()}
         seconds, size = self._checkpoints.write(self._step_of_job, tensors, content)
@@ -290,6 +289,8 @@ class _Run:
         self._schedule.restore(checkpoint.tensors, content["schedule"])
         self._open(self._schedule.index)
         self._state.restore(checkpoint.tensors, content["state"])
+        if content.get("answers"):
+            self._data.know([tuple(row) for row in content["answers"]])
         # What is in force may have changed since; then it is scored again.
         if content["before"] and content["champion"] == self._spec.champion.model_dump(mode="json"):
             self._before, self._knows_before = Metrics.model_validate(content["before"]), True
@@ -317,7 +318,7 @@ class _Run:
 
     def _gradients(self) -> Generator[None, None, float | None]:
         """Gathers a step's gradients; returns its loss, or None if memory ran out: then it must be begun again."""
-        rows = [self._rows[index] for index in self._order[self._state.step]]
+        rows = self._rows_of_step()
         loss = 0.0
         lengths = [len(row.tokens) for row in rows]
         split = split_by_length(lengths, self._budget.tokens, packed=self._base.packs)
@@ -342,6 +343,9 @@ class _Run:
             yield None
         return loss
 
+    def _rows_of_step(self) -> list[Row]:
+        return [self._all[self._run.rows[index]] for index in self._order[self._state.step]]
+
     def _update(self, rate: float) -> bool:
         """Does the optimizer's step; False if memory ran out, and the whole step must be begun again."""
         try:
@@ -350,7 +354,7 @@ class _Run:
             if not is_exhaustion(error):
                 raise
             let_frames_go(error)
-            rows = [self._rows[index] for index in self._order[self._state.step]]
+            rows = self._rows_of_step()
             self._go_on_with_less(rows)
             return False
         return True
@@ -382,8 +386,9 @@ class _Run:
     def _validate(self) -> Events:
         found = yield from score_rows(self._base, self._subject, self._inner, self._score_budget)
         yield from self._say_if_reduced()
-        metrics = compute_metrics(found, [row.label for row in self._inner])
-        best = self._state.note(metrics)
+        labels, weights = [row.label for row in self._inner], [row.weight for row in self._inner]
+        metrics = compute_metrics(found, labels)
+        best = self._state.note(metrics, weighted_loss(found, labels, weights))
         yield Evaluated(
             stage="VALIDATION",
             subject="",

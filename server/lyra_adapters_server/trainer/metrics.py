@@ -63,6 +63,12 @@ def compute_metrics(
     )
 
 
+def weighted_loss(probabilities: Sequence[Sequence[float]], labels: Sequence[int], weights: Sequence[float]) -> float:
+    """The mean negative log-likelihood in nats, each row counted by its weight; see compute_metrics."""
+    losses = (-math.log(max(row[label], _LEAST)) for row, label in zip(probabilities, labels, strict=True))
+    return sum(weight * loss for weight, loss in zip(weights, losses, strict=True)) / sum(weights)
+
+
 def calibration_error(probabilities: Sequence[Sequence[float]], labels: Sequence[int]) -> float:
     """How far the probability of the predicted label lies from how often it is right: de-biased, 0 to 1.
 

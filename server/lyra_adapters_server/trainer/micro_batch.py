@@ -28,7 +28,8 @@ def forward(
         batch = make_batch(rows, base.padding, base.device)
         with subject.adapter.attached(), torch.enable_grad():
             logits = base.logits(batch, subject.head)
-            return summed_loss(logits, batch.labels, label_smoothing, batch.weights) / of
+            wanted = batch.labels if batch.targets is None else batch.targets
+            return summed_loss(logits, wanted, label_smoothing, batch.weights) / of
     except Exception as error:
         if not is_exhaustion(error):
             raise

@@ -47,6 +47,8 @@ class RunResult(Value):
     labels: list[int]
     # Which of the inner rows came because a model had erred (TrainSpec.picked_out); empty: none.
     picked_out: tuple[bool, ...] = ()
+    # Of the inner rows, in the loss; empty: each weighs 1.
+    weights: tuple[float, ...] = ()
 
 
 def plan_runs(rows: int, folds: Sequence[Sequence[int]], training: TrainingConfig) -> list[Run]:
@@ -112,13 +114,17 @@ def temperature_of(results: Sequence[RunResult]) -> tuple[float, int, bool]:
         row
         for result in own
         for row in zip(
-            result.probabilities, result.labels, result.picked_out or (False,) * len(result.labels), strict=True
+            result.probabilities,
+            result.labels,
+            result.picked_out or (False,) * len(result.labels),
+            result.weights or (1.0,) * len(result.labels),
+            strict=True,
         )
     ]
     in_use = [row for row in everything if not row[2]]
     fitted = in_use if len(in_use) >= LEAST_IN_USE else everything
-    probabilities, labels = [row[0] for row in fitted], [row[1] for row in fitted]
-    return fit_temperature(probabilities, labels), len(labels), len(own) > 1
+    probabilities, labels, weights = [row[0] for row in fitted], [row[1] for row in fitted], [row[3] for row in fitted]
+    return fit_temperature(probabilities, labels, weights), len(labels), len(own) > 1
 
 
 def _settings(training: TrainingConfig) -> list[TrainingConfig]:

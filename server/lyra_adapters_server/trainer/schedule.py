@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from lyra_adapters_server.trainer.calibration import Triple
+from lyra_adapters_server.trainer.data import Row
 from lyra_adapters_server.trainer.events import RunSummary
-from lyra_adapters_server.trainer.metrics import compute_metrics
+from lyra_adapters_server.trainer.metrics import weighted_loss
 from lyra_adapters_server.trainer.runs import (
     Run,
     RunResult,
@@ -48,18 +49,19 @@ class Schedule:
         winner: The best candidate's weights, where several candidates are tried without folds.
     """
 
-    def __init__(self, spec: TrainSpec, rows: int) -> None:
+    def __init__(self, spec: TrainSpec, rows: Sequence[Row]) -> None:
         """Plans the runs.
 
         Args:
             spec: Of the job.
-            rows: Rows to train on, general rows that are replayed included; those come last and are never inner rows.
+            rows: To train on. First the training samples'; what comes after them is in every run, and never inner rows.
         """
+        self._rows = rows
         self._training, own = spec.training, len(spec.training_samples)
         self._picked_out = frozenset(spec.picked_out)
-        replayed = tuple(range(own, rows))
+        others = tuple(range(own, len(rows)))
         planned = plan_runs(own, spec.inner or (), spec.training)
-        self.runs = [replace(run, rows=(*run.rows, *replayed)) for run in planned]
+        self.runs = [replace(run, rows=(*run.rows, *others)) for run in planned]
         self.index = 0
         self.winner: Winner | None = None
         self._results: list[RunResult] = []
@@ -105,7 +107,6 @@ class Schedule:
     def close(
         self,
         probabilities: Sequence[Triple],
-        labels: Sequence[int],
         best_share: float,
         parameters: Mapping[str, torch.Tensor],
     ) -> None:
@@ -113,19 +114,21 @@ class Schedule:
 
         Args:
             probabilities: Of its inner rows, under its best step's weights.
-            labels: Of its inner rows.
             best_share: The best step's share of the planned ones.
             parameters: The adapter's, with the best step's weights.
         """
         run = self.runs[self.index]
+        inner = [self._rows[row] for row in run.inner]
+        labels, weights = [row.label for row in inner], [row.weight for row in inner]
         self._results.append(
             RunResult(
                 candidate=run.candidate,
                 best_share=best_share,
-                loss=compute_metrics(probabilities, labels).loss,
+                loss=weighted_loss(probabilities, labels, weights),
                 rows=len(labels),
                 probabilities=list(probabilities),
-                labels=list(labels),
+                labels=labels,
+                weights=tuple(weights),
                 picked_out=tuple(row in self._picked_out for row in run.inner),
             )
         )
@@ -133,8 +136,8 @@ class Schedule:
         folded = any(one.last for one in self.runs)
         if len(candidates) > 1 and not folded and best_candidate(self._results) == run.candidate:
             best = self.steps_before + round(best_share * _steps(run))
-            weights = {name: value.detach().cpu().clone() for name, value in parameters.items()}
-            self.winner = Winner(run.candidate, best, weights)
+            kept = {name: value.detach().cpu().clone() for name, value in parameters.items()}
+            self.winner = Winner(run.candidate, best, kept)
 
     def summary(self) -> tuple[RunSummary, ...]:
         """What became of each run, for training.json."""

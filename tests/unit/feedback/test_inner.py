@@ -91,11 +91,29 @@ def test_general_rows_are_replayed_only_where_no_confirmation_does() -> None:
 
 
 def test_settings_that_depend_on_the_rows_are_filled_in() -> None:
-    few = settle_training(TrainingConfig(), rows(60, 60), recorded=True)
+    few = settle_training(TrainingConfig(), rows(60, 60), recorded=True, continued=False)
     assert (few.folds, few.balance_labels, few.replay_general_rows) == (3, False, True)
-    sent = settle_training(TrainingConfig(), rows(200, 60), recorded=False)
+    sent = settle_training(TrainingConfig(), rows(200, 60), recorded=False, continued=False)
     assert (sent.folds, sent.replay_general_rows) == (1, False)
-    asked = settle_training(TrainingConfig(folds=4, replay_general_rows=True), rows(200, 60), recorded=False)
+    asked = settle_training(
+        TrainingConfig(folds=4, replay_general_rows=True), rows(200, 60), recorded=False, continued=False
+    )
     assert (asked.folds, asked.replay_general_rows) == (4, True)
     uneven = [row.model_copy(update={"correct_label": LABELS[int(n % 9 == 0)]}) for n, row in enumerate(rows(90, 90))]
-    assert settle_training(TrainingConfig(), uneven, recorded=False).balance_labels
+    assert settle_training(TrainingConfig(), uneven, recorded=False, continued=False).balance_labels
+
+
+def test_what_is_gone_on_from_and_who_was_wrong_decide_on_distillation_and_weights() -> None:
+    sent = rows(60, 60)
+    new = settle_training(TrainingConfig(), sent, recorded=False, continued=False)
+    assert (new.distillation, new.balance_reviews) == (0, False)
+    assert settle_training(TrainingConfig(), sent, recorded=False, continued=True).distillation == 1
+    asked = TrainingConfig(distillation=0, balance_reviews=False)
+    reviewed = [
+        row.model_copy(update={"original_label": row.correct_label if n % 6 == 0 else LABELS[2]})
+        for n, row in enumerate(row.model_copy(update={"correct_label": LABELS[0]}) for row in sent)
+    ]
+    settled = settle_training(TrainingConfig(), reviewed, recorded=False, continued=True)
+    assert (settled.distillation, settled.balance_reviews) == (1, True)
+    settled = settle_training(asked, reviewed, recorded=False, continued=True)
+    assert (settled.distillation, settled.balance_reviews) == (0, False)

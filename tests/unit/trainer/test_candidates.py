@@ -21,8 +21,10 @@ FOLDS = (tuple(range(0, 20, 2)), tuple(range(1, 20, 2)))
 BOTH = (Candidate(learning_rate=1e-30), Candidate(learning_rate=1e-2, epochs=6))
 
 
-def many(output: Path, **changes: Any) -> TrainSpec:
-    training = TrainingConfig(epochs=2, batch_size=4, patience=0, weight_decay=0, candidates=BOTH)
+def many(output: Path, distillation: float = 0, **changes: Any) -> TrainSpec:
+    training = TrainingConfig(
+        epochs=2, batch_size=4, patience=0, weight_decay=0, candidates=BOTH, distillation=distillation
+    )
     return spec(output, **{"training": training, "inner": ((0, 1, 2, 3, 4, 5),), **changes})
 
 
@@ -96,16 +98,20 @@ def test_replayed_rows_are_trained_on_and_never_choose(tiny_bases: Callable[[str
     assert events[-1].runs[0].rows == 20
 
 
-@pytest.mark.parametrize("inner", [((0, 1, 2, 3, 4, 5),), FOLDS], ids=["candidates", "folds"])
+@pytest.mark.parametrize(
+    ("inner", "distillation"),
+    [(((0, 1, 2, 3, 4, 5),), 0), (FOLDS, 0), (((0, 1, 2, 3, 4, 5),), 1)],
+    ids=["candidates", "folds", "distilled"],
+)
 def test_interrupted_anywhere_the_result_is_the_same(
-    inner: tuple[tuple[int, ...], ...], tiny_bases: Callable[[str], Bases], tmp_path: Path
+    inner: tuple[tuple[int, ...], ...], distillation: float, tiny_bases: Callable[[str], Bases], tmp_path: Path
 ) -> None:
     bases = tiny_bases("llama")
-    run(many(tmp_path / "whole", inner=inner), bases)
+    run(many(tmp_path / "whole", distillation, inner=inner), bases)
     turns = 5
     for attempt in itertools.count():
         rules = CheckpointRules(directory=str(tmp_path / "checkpoints"), steps=3, seconds=0)
-        wanted = many(tmp_path / "parts", inner=inner, checkpoints=rules)
+        wanted = many(tmp_path / "parts", distillation, inner=inner, checkpoints=rules)
         work: Any = train(wanted, bases)
         ended = False
         for _ in range(turns):

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-from lyra_adapters_server.trainer.balance import label_weights
 from lyra_adapters_server.trainer.calibration import at_temperature, fit_temperature
 from lyra_adapters_server.trainer.excerpt import excerpt
 from lyra_adapters_server.trainer.runs import (
@@ -78,17 +77,6 @@ def test_a_temperature_keeps_the_order_and_the_sum() -> None:
     assert at_temperature([(0.6, 0.3, 0.1)], 1.0) == [(0.6, 0.3, 0.1)]
 
 
-def test_labels_far_from_balance_are_weighed() -> None:
-    assert label_weights([0, 0, 1, 2], None) is None
-    weights = label_weights([0] * 90 + [1] * 10, None)
-    assert weights is not None
-    assert weights[1] > 3 * weights[0]
-    assert 90 * weights[0] + 10 * weights[1] == pytest.approx(100)
-    assert label_weights([0] * 90 + [1] * 10, False) is None
-    assert label_weights([0, 0, 1], True) is not None
-    assert label_weights([0, 0, 0], True) is None
-
-
 LONG = (
     "The museum opens at nine. Tickets are sold at the gate. Dogs have to wait outside. "
     "The Vermeer in room four is now known to be a forgery. Guided tours start at noon! Is there a café? Yes."
@@ -127,3 +115,15 @@ def test_rows_that_an_error_chose_do_not_make_a_version_less_sure(others: int) -
     else:
         assert temperature > 1
         assert rows == others + 40
+
+
+def test_the_temperature_counts_rows_by_their_weights() -> None:
+    # Right wherever no error chose the row; four of five were chosen by one.
+    told = [(0.7, 0.2, 0.1)] * 50
+    labels = [0] * 10 + [1] * 40
+    assert fit_temperature(told, labels) > 1.5
+    weights = [4.0] * 10 + [0.25] * 40
+    found = RunResult(
+        candidate=0, best_share=1, loss=1, rows=50, probabilities=told, labels=labels, weights=tuple(weights)
+    )
+    assert temperature_of([found])[0] == fit_temperature(told, labels, weights) < 1

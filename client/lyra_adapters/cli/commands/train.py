@@ -80,6 +80,17 @@ def train(
         bool | None,
         typer.Option("--replay-general/--no-replay-general", help="Against forgetting.", rich_help_panel=HOW),
     ] = None,
+    balance_reviews: Annotated[
+        bool | None,
+        typer.Option(
+            "--balance-reviews/--reviews-as-they-are",
+            help="Confirmations count as much as corrections.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    distillation: Annotated[
+        float | None, how("--distillation", "Pairs a row answered as before. Default: 1 with --continue-from.")
+    ] = None,
     min_samples: Annotated[int | None, due("--min-samples", "Default 50.")] = None,
     min_error_rate: Annotated[float | None, due("--min-error-rate", "0 to 1. Default 0.1.")] = None,
     force: Annotated[bool, due("--force", "Train whatever the counts say.")] = False,
@@ -125,6 +136,8 @@ def train(
         "candidates": [_candidate(text) for text in candidate or ()],
         "balance_labels": balance_labels,
         "replay_general_rows": replay_general_rows,
+        "balance_reviews": balance_reviews,
+        "distillation": distillation,
     }
     rows = None if file is None else read_samples(file)
     view = JobView(context.json)

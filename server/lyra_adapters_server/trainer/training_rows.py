@@ -1,0 +1,70 @@
+"""The rows of a training as tokens: those that were sent, general ones, and pairs to be answered as before."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+
+from lyra_adapters_server.trainer.balance import row_weights
+from lyra_adapters_server.trainer.base import Base
+from lyra_adapters_server.trainer.data import encode_pairs, encode_rows
+from lyra_adapters_server.trainer.distillation import recombine
+from lyra_adapters_server.trainer.exhaustion import TokenBudget
+from lyra_adapters_server.trainer.known_scores import Probabilities
+from lyra_adapters_server.trainer.score import Subject, score_set
+from lyra_adapters_server.trainer.spec import TrainSpec
+from lyra_adapters_server.types import Pair
+
+
+class TrainingRows:
+    """What a job trains on, with weights and targets.
+
+    Attributes:
+        all: The training samples' rows in their order, then general rows that are replayed, then pairs to be answered
+            as what the training starts from answers them.
+        held_out: Of the validation samples.
+        distilled: How many of the rows are such pairs.
+        answers: What those pairs' targets are; None until `answer` or `know` has set them.
+    """
+
+    def __init__(self, spec: TrainSpec, base: Base, max_length: int) -> None:
+        """Tokenises everything once, under the base's own prompt."""
+        samples = (*spec.training_samples, *spec.replay_samples)
+        own = encode_rows(samples, base.encoder, max_length)
+        weights = row_weights(samples, spec.training)
+        if weights is not None:
+            own = [replace(row, weight=weight) for row, weight in zip(own, weights, strict=True)]
+        pairs = encode_pairs(_recombined(spec), base.encoder, max_length)
+        self.all = [*own, *pairs]
+        self.distilled = len(pairs)
+        self.held_out = encode_rows(spec.validation_samples, base.encoder, max_length)
+        self.answers: Probabilities | None = None
+
+    @property
+    def truncated(self) -> int:
+        """How many samples were too long."""
+        return sum(row.truncated for row in (*self.all[: len(self.all) - self.distilled], *self.held_out))
+
+    def answer(self, base: Base, subject: Subject, budget: TokenBudget) -> Generator[None, None, None]:
+        """Asks what the training starts from, unless its answers are known; yields after each micro-batch."""
+        if self.distilled and self.answers is None:
+            found = yield from score_set(base, subject, self.all[-self.distilled :], budget)
+            self.know(found)
+
+    def know(self, answers: Probabilities) -> None:
+        """Takes the answers, such as those of a checkpoint."""
+        self.answers = answers
+        first = len(self.all) - self.distilled
+        for place, answer in enumerate(answers, start=first):
+            self.all[place] = replace(self.all[place], target=answer)
+
+
+def _recombined(spec: TrainSpec) -> list[Pair]:
+    ratio = spec.training.distillation
+    if not ratio:
+        return []
+    # With one fold, rows that choose the best step are not trained on, nor are their texts.
+    chosen: Sequence[int] = spec.inner[0] if spec.inner is not None and len(spec.inner) == 1 else ()
+    left_out = set(chosen)
+    samples = [sample for index, sample in enumerate(spec.training_samples) if index not in left_out]
+    return recombine(samples, round(ratio * len(samples)), spec.training.seed)
