@@ -134,3 +134,45 @@ def test_recorded_corrections_are_cleaned_and_general_rows_replayed(server: Serv
 def _answer(row: pb.Probabilities) -> int:
     values = {pb.LABEL_SUPPORTS: row.supports, pb.LABEL_REFUTES: row.refutes, pb.LABEL_NEUTRAL: row.neutral}
     return max(values, key=values.__getitem__)
+
+
+def test_a_version_that_goes_on_from_another_answers_as_that_one_did(server: ServerProcess) -> None:
+    parent = list(server.stub().Train(train_request("academic", epochs=1, activation=pb.ACTIVATION_ALWAYS)))
+    assert _started(parent).distilled_pairs == 0
+    request = train_request("grown", epochs=1, activation=pb.ACTIVATION_ALWAYS, continue_from="academic_v1")
+    # A model that was wrong on most of what was reviewed.
+    for number, sample in enumerate(request.samples):
+        others = [label for label in (1, 2, 3) if label != sample.correct_label]
+        sample.original_label = sample.correct_label if number % 6 == 0 else others[number % 2]
+    started = _started(list(server.stub().Train(request)))
+    # 60 rows less those held out, one pair each; they are counted apart from what was sent.
+    assert started.distilled_pairs == started.training_samples
+    (version,) = server.stub().List(pb.ListRequest(adapter="grown")).versions
+    written = json.loads((Path(version.path) / "training.json").read_text())
+    assert written["continued_from"] == "academic_v1"
+    assert (written["training"]["distillation"], written["training"]["balance_reviews"]) == (1.0, True)
+    assert written["data"]["distilled_pairs"] == started.distilled_pairs
+    weights = written["data"]["review_weights"]
+    assert weights["confirmation"] > 3 * weights["correction"] > 0
+
+
+def test_rows_can_be_trained_on_and_nothing_else(server: ServerProcess) -> None:
+    list(server.stub().Train(train_request("plain_parent", epochs=1, activation=pb.ACTIVATION_ALWAYS)))
+    request = train_request("plain", epochs=1, continue_from="plain_parent_v1")
+    request.training.distillation = 0
+    request.training.balance_reviews = False
+    assert _started(list(server.stub().Train(request))).distilled_pairs == 0
+
+
+def test_distillation_has_its_bounds(server: ServerProcess) -> None:
+    request = train_request("refused")
+    request.training.distillation = 4.5
+    with pytest.raises(grpc.RpcError) as refused:
+        list(server.stub().Train(request))
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "training.distillation" in refused.value.details()
+    assert "4" in refused.value.details()
+
+
+def _started(events: list[pb.TrainEvent]) -> pb.Started:
+    return next(event.started for event in events if event.WhichOneof("event") == "started")
