@@ -64,6 +64,8 @@ class LoraConfig(Value):
     alpha: float = 16.0
     dropout: float = 0.05
     target_modules: tuple[str, ...] = ()
+    # Whether the lower half of the layers is left alone.
+    upper_half: bool = False
 
 
 class Candidate(Value):

@@ -34,12 +34,14 @@ class LoraConfig(Model):
         dropout: Dropout on the update's input, 0 to below 1. Default 0.05.
         target_modules: Linear modules of the base (`q_proj`), or `all-linear`. Default: its query and value
             projections.
+        upper_half: Whether the upper half of the layers alone is adapted: faster, and learns less. Default False.
     """
 
     rank: int | None = None
     alpha: float | None = None
     dropout: float | None = None
     target_modules: tuple[str, ...] = ()
+    upper_half: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

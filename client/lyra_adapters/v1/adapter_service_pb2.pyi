@@ -197,16 +197,18 @@ class TrainRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., adapter: _Optional[str] = ..., task_id: _Optional[str] = ..., actor: _Optional[str] = ..., domain: _Optional[str] = ..., samples: _Optional[_Iterable[_Union[Sample, _Mapping]]] = ..., feedback: _Optional[_Union[FeedbackSource, _Mapping]] = ..., base_model: _Optional[str] = ..., lora: _Optional[_Union[LoraConfig, _Mapping]] = ..., training: _Optional[_Union[TrainingConfig, _Mapping]] = ..., trigger: _Optional[_Union[TriggerPolicy, _Mapping]] = ..., activation: _Optional[_Union[Activation, str]] = ..., continue_from: _Optional[str] = ..., conflicts: _Optional[_Union[ConflictPolicy, str]] = ...) -> None: ...
 
 class LoraConfig(_message.Message):
-    __slots__ = ("rank", "alpha", "dropout", "target_modules")
+    __slots__ = ("rank", "alpha", "dropout", "target_modules", "upper_half")
     RANK_FIELD_NUMBER: _ClassVar[int]
     ALPHA_FIELD_NUMBER: _ClassVar[int]
     DROPOUT_FIELD_NUMBER: _ClassVar[int]
     TARGET_MODULES_FIELD_NUMBER: _ClassVar[int]
+    UPPER_HALF_FIELD_NUMBER: _ClassVar[int]
     rank: int
     alpha: float
     dropout: float
     target_modules: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, rank: _Optional[int] = ..., alpha: _Optional[float] = ..., dropout: _Optional[float] = ..., target_modules: _Optional[_Iterable[str]] = ...) -> None: ...
+    upper_half: bool
+    def __init__(self, rank: _Optional[int] = ..., alpha: _Optional[float] = ..., dropout: _Optional[float] = ..., target_modules: _Optional[_Iterable[str]] = ..., upper_half: bool = ...) -> None: ...
 
 class TrainingConfig(_message.Message):
     __slots__ = ("epochs", "learning_rate", "batch_size", "max_length", "seed", "validation_fraction", "patience", "weight_decay", "warmup_ratio", "max_grad_norm", "label_smoothing", "evaluations_per_epoch", "inner_fraction", "folds", "candidates", "balance_labels", "replay_general_rows", "balance_reviews", "distillation")

@@ -197,6 +197,8 @@ def _check_parent(connection: Connection, new: NewJob) -> None:
         )
     if new.lora.rank < parent.lora["rank"]:
         wrong.append(Violation("lora.rank", f"may only grow: {new.continue_from} has rank {parent.lora['rank']}"))
+    if new.lora.upper_half and not parent.lora.get("upper_half"):
+        wrong.append(Violation("lora.upper_half", f"may only grow: {new.continue_from} adapts the lower half too"))
     missing = sorted(set(parent.lora["target_modules"]) - set(new.lora.target_modules))
     if missing:
         wrong.append(

@@ -132,7 +132,7 @@ def _lora(message: pb.LoraConfig, card: BaseCard, findings: Findings) -> LoraCon
     findings.number("lora.rank", lora.rank, 1, min([MAX_RANK, *sides]))
     findings.number("lora.alpha", lora.alpha, 0, 1024, above=True)
     findings.number("lora.dropout", lora.dropout, 0, 1, below=True)
-    return lora.model_copy(update={"target_modules": targets})
+    return lora.model_copy(update={"target_modules": targets, "upper_half": message.upper_half})
 
 
 def _targets(asked: tuple[str, ...], card: BaseCard, findings: Findings) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -19,8 +19,9 @@ from lyra_adapters_server.trainer.gated import speed_up_mlps
 from lyra_adapters_server.trainer.heads import AnswerTokenHead, ClassifierHead, Head
 from lyra_adapters_server.trainer.known_scores import KnownScores
 from lyra_adapters_server.trainer.lora import Adapter, new_config
+from lyra_adapters_server.trainer.lower_half import LowerHalf, first_adapted, layers_of
 from lyra_adapters_server.trainer.norms import speed_up_norms
-from lyra_adapters_server.trainer.packing import run_packed, skip_what_nobody_reads
+from lyra_adapters_server.trainer.packing import lay_out, run_packed, skip_what_nobody_reads
 from lyra_adapters_server.trainer.pair import PairEncoder
 from lyra_adapters_server.trainer.precision import Precision, take_float32
 from lyra_adapters_server.trainer.prompt import PromptEncoder
@@ -50,6 +51,8 @@ class Base(ABC):
         self.known_scores = KnownScores()
 
     encoder: Any
+    # Whether heads read each row's last token, or its first.
+    _reads_last: bool
 
     @property
     def padding(self) -> int:
@@ -81,6 +84,44 @@ class Base(ABC):
     def logits(self, batch: Batch, head: Head) -> torch.Tensor:
         """Runs the model and the head. Returns float32 logits (rows, 3)."""
 
+    def lower_states(self, adapter: Adapter, batch: Batch, head: Head) -> list[torch.Tensor]:
+        """What the layers below an adapter of the upper half give of rows: (positions, width) of each, on the CPU."""
+        assert adapter.lower_half is not None
+
+        def run() -> None:
+            with adapter.attached():
+                self.logits(batch, head)
+
+        found = adapter.lower_half.compute(run)
+        lengths = batch.lengths.tolist()
+        if self.packs:
+            packing = lay_out(batch, last=self._reads_last)
+            shared, ends = found[0, : packing.shared], packing.ends.tolist()
+            own = [found[0, end - length + packing.shared : end] for end, length in zip(ends, lengths, strict=True)]
+            rows = [torch.cat([shared, one]) for one in own]
+        else:
+            rows = [found[index, :length] for index, length in enumerate(lengths)]
+        return [row.to("cpu", self.dtype, copy=True) for row in rows]
+
+    def keep_lower_states(self, adapter: Adapter, batch: Batch, states: Sequence[torch.Tensor]) -> None:
+        """Lets the layers below an adapter of the upper half give these, in the layout that the batch is run in."""
+        assert adapter.lower_half is not None
+        if self.packs:
+            shared = lay_out(batch, last=self._reads_last).shared
+            found = torch.cat([states[0][:shared], *(row[shared:] for row in states)])[None]
+        else:
+            found = nn.utils.rnn.pad_sequence(list(states), batch_first=True)
+        # Where the base's norms are ours, what flows between its layers is float32.
+        adapter.lower_half.kept = found.to(self.device, adapter.lower_half.dtype)
+
+    def _layers(self, lora: LoraConfig) -> range | None:
+        count = len(layers_of(self.model))
+        return range(first_adapted(count), count) if lora.upper_half else None
+
+    def _lower_half(self, lora: LoraConfig) -> LowerHalf | None:
+        # A model of one layer has nothing below it.
+        return LowerHalf(self.model) if lora.upper_half and first_adapted(len(layers_of(self.model))) else None
+
     def exact(self) -> AbstractContextManager[None]:
         """Computes in float32, as far as the family allows, whatever the precision of the weights; see precision.py."""
         return nullcontext()
@@ -98,6 +139,8 @@ class Base(ABC):
 
 class CausalBase(Base):
     """A causal model, which answers a prompt with one of three words."""
+
+    _reads_last = True
 
     def __init__(self, description: Description, model: nn.Module) -> None:
         """Takes the model over."""
@@ -128,15 +171,16 @@ class CausalBase(Base):
 
     def new_adapter(self, lora: LoraConfig, targets: tuple[str, ...], seed: int) -> Adapter:
         """See Base."""
-        adapter = Adapter(self.model, new_config(lora, targets, self.card.identity))
+        adapter = Adapter(self.model, new_config(lora, targets, self.card.identity, layers=self._layers(lora)))
         adapter.initialise(seed)
+        adapter.lower_half = self._lower_half(lora)
         return adapter
 
     def logits(self, batch: Batch, head: Head) -> torch.Tensor:
         """See Base."""
         decoder: Any = self.model.base_model
         if self.packs:
-            return head(run_packed(decoder, batch, last=True), torch.ones_like(batch.lengths))
+            return head(run_packed(decoder, batch, last=self._reads_last), torch.ones_like(batch.lengths))
         hidden = decoder(input_ids=batch.tokens, use_cache=False).last_hidden_state
         return head(hidden, batch.lengths)
 
@@ -147,6 +191,8 @@ class CausalBase(Base):
 
 class EncoderBase(Base):
     """An encoder, which reads both texts at once; its classification head is its own or each adapter's."""
+
+    _reads_last = False
 
     def __init__(self, description: Description, model: nn.Module, new: frozenset[str]) -> None:
         """Takes the model over.
@@ -200,16 +246,18 @@ class EncoderBase(Base):
             modules_to_save=() if self.card.has_head else names,
             # A target's name, such as `dense`, may occur in the head too.
             exclude_modules=rf"(.*\.)?({'|'.join(names)})(\..*)?",
+            layers=self._layers(lora),
         )
         adapter = Adapter(self.model, config)
         adapter.initialise(seed, self._new)
+        adapter.lower_half = self._lower_half(lora)
         return adapter
 
     def logits(self, batch: Batch, head: Head) -> torch.Tensor:
         """See Base."""
         body: Any = self.model.base_model
         if self.packs:
-            hidden = run_packed(body, batch, last=False, first_position=self._first_position)
+            hidden = run_packed(body, batch, last=self._reads_last, first_position=self._first_position)
             return head(hidden, torch.ones_like(batch.lengths))
         types = {} if batch.types is None else {"token_type_ids": batch.types}
         hidden = body(input_ids=batch.tokens, attention_mask=batch.mask, **types).last_hidden_state

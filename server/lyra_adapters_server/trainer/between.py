@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from lyra_adapters_server.trainer.lora import bare
+from lyra_adapters_server.trainer.lower_half import layers_of
 
 
 def call_between_layers(model: nn.Module, call: Callable[[], None]) -> None:
@@ -30,8 +31,7 @@ def call_between_layers(model: nn.Module, call: Callable[[], None]) -> None:
         with bare(model):
             call()
 
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    for layer in max(lists, key=len, default=()):
+    for layer in layers_of(model):
         layer.register_forward_pre_hook(functools.partial(_before, undisturbed))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Protocol
 
@@ -45,6 +45,8 @@ class Row:
     weight: float = 1.0
     # The probabilities that it is to have, where they are not all its label's.
     target: tuple[float, float, float] | None = None
+    # What the layers below an adapter give of it, where that is kept: (tokens, width).
+    lower: torch.Tensor | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

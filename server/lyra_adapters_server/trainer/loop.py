@@ -181,6 +181,7 @@ class _Run:
             self._knows_before = True
             yield Evaluated(stage="BEFORE", subject=spec.champion.name, metrics=self._before, step=0)
         yield from self._data.answer(self._base, self._subject, self._score_budget)
+        yield from self._data.keep_lower_half(self._base, self._subject, self._score_budget)
         yield from self._say_if_reduced()
         if self._checkpoints is not None:
             self._checkpoints.begin(self._step_of_job)

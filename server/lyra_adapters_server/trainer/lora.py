@@ -9,7 +9,7 @@ import copy
 import json
 import math
 import types
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from torch import nn
 
 from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.trainer.fused import Dropout, FusedLora
+from lyra_adapters_server.trainer.lower_half import LowerHalf
 from lyra_adapters_server.trainer.precision import linear
 from lyra_adapters_server.types import BaseIdentity, LoraConfig
 
@@ -74,6 +75,7 @@ class Adapter:
         parameters: Float32 tensors by their names in the file: A is (rank, inputs), B is (outputs, rank).
         head: Float32 copies of the modules to save, in the configuration's order: trained whole, not by LoRA.
         dropout: The masks in training; None in evaluation.
+        lower_half: The layers that it leaves alone, where it adapts the upper half and trains.
     """
 
     def __init__(self, model: nn.Module, config: Any) -> None:
@@ -89,6 +91,7 @@ class Adapter:
         """
         self.config = config
         self.dropout: Dropout | None = None
+        self.lower_half: LowerHalf | None = None
         self.parameters: dict[str, nn.Parameter] = {}
         self.head: list[nn.Module] = []
         self._model = model
@@ -251,10 +254,14 @@ class Adapter:
     def _attach(self) -> None:
         for site in self._sites:
             setattr(site.parent, site.name, site.layer)
+        if self.lower_half is not None:
+            self.lower_half.put_in()
 
     def _detach(self) -> None:
         for site in self._sites:
             setattr(site.parent, site.name, site.base)
+        if self.lower_half is not None:
+            self.lower_half.take_out()
 
 
 def new_config(
@@ -265,6 +272,7 @@ def new_config(
     task_type: str | None = "CAUSAL_LM",
     modules_to_save: tuple[str, ...] = (),
     exclude_modules: str | None = None,
+    layers: Sequence[int] | None = None,
 ) -> Any:
     """Makes PEFT's configuration for a new adapter.
 
@@ -275,6 +283,7 @@ def new_config(
         task_type: PEFT's word for what the model does.
         modules_to_save: Names of the modules that the adapter replaces as a whole.
         exclude_modules: A pattern of modules that are no targets, whatever their name.
+        layers: Indices of the layers to adapt; None: all.
     """
     return peft.LoraConfig(
         r=lora.rank,
@@ -286,6 +295,7 @@ def new_config(
         task_type=task_type,
         modules_to_save=list(modules_to_save) or None,
         exclude_modules=exclude_modules,
+        layers_to_transform=list(layers) if layers is not None else None,
         base_model_name_or_path=identity.id,
         revision=identity.revision or None,
         inference_mode=False,

@@ -26,6 +26,9 @@ def forward(
     subject.adapter.dropout = dropout
     try:
         batch = make_batch(rows, base.padding, base.device)
+        states = [row.lower for row in rows if row.lower is not None]
+        if len(states) == len(rows):
+            base.keep_lower_states(subject.adapter, batch, states)
         with subject.adapter.attached(), torch.enable_grad():
             logits = base.logits(batch, subject.head)
             wanted = batch.labels if batch.targets is None else batch.targets
@@ -37,6 +40,8 @@ def forward(
         return None
     finally:
         subject.adapter.dropout = None
+        if subject.adapter.lower_half is not None:
+            subject.adapter.lower_half.kept = None
 
 
 def backward(loss: torch.Tensor) -> float | None:

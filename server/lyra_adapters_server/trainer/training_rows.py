@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from lyra_adapters_server.trainer.balance import row_weights
 from lyra_adapters_server.trainer.base import Base
-from lyra_adapters_server.trainer.data import encode_pairs, encode_rows
+from lyra_adapters_server.trainer.data import encode_pairs, encode_rows, make_batch, split_by_length
 from lyra_adapters_server.trainer.distillation import recombine
-from lyra_adapters_server.trainer.exhaustion import TokenBudget
+from lyra_adapters_server.trainer.exhaustion import TokenBudget, is_exhaustion, let_frames_go
 from lyra_adapters_server.trainer.known_scores import Probabilities
+from lyra_adapters_server.trainer.lower_half import MOST_BYTES
 from lyra_adapters_server.trainer.score import Subject, score_set
 from lyra_adapters_server.trainer.spec import TrainSpec
 from lyra_adapters_server.types import Pair
@@ -50,6 +51,31 @@ class TrainingRows:
         if self.distilled and self.answers is None:
             found = yield from score_set(base, subject, self.all[-self.distilled :], budget)
             self.know(found)
+
+    def keep_lower_half(self, base: Base, subject: Subject, budget: TokenBudget) -> Generator[None, None, None]:
+        """Computes what the layers below the adapter give of each row, as far as it is to be kept.
+
+        Rows are computed in an order that depends on nothing but them, so that a job that is resumed finds the same.
+        """
+        if subject.adapter is None or subject.adapter.lower_half is None:
+            return
+        split = split_by_length([len(row.tokens) for row in self.all], budget.tokens)
+        left = MOST_BYTES
+        for places in split:
+            batch = make_batch([self.all[place] for place in places], base.padding, base.device)
+            try:
+                states = base.lower_states(subject.adapter, batch, subject.head)
+            except Exception as error:
+                if not is_exhaustion(error):
+                    raise
+                let_frames_go(error)
+                return
+            left -= sum(state.nbytes for state in states)
+            if left < 0:
+                return
+            for place, state in zip(places, states, strict=True):
+                self.all[place] = replace(self.all[place], lower=state)
+            yield
 
     def know(self, answers: Probabilities) -> None:
         """Takes the answers, such as those of a checkpoint."""

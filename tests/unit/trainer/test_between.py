@@ -19,9 +19,12 @@ PAIRS = tuple(Pair(premise=f"cats sleep {n}", hypothesis="dogs run") for n in ra
 
 
 @pytest.mark.parametrize("family", ["llama", "bert"])
-@pytest.mark.parametrize(("dtype", "exact"), [("float32", False), ("bfloat16", False), ("bfloat16", True)])
+@pytest.mark.parametrize(
+    ("dtype", "exact", "upper_half"),
+    [("float32", False, False), ("bfloat16", False, False), ("bfloat16", True, False), ("float32", False, True)],
+)
 def test_classify_in_the_midst_of_a_training(
-    family: str, dtype: str, exact: bool, tiny_directory: Any, tmp_path: Path
+    family: str, dtype: str, exact: bool, upper_half: bool, tiny_directory: Any, tmp_path: Path
 ) -> None:
     labels = ("entailment", "contradiction", "neutral")
     source = make_tiny_encoder(tmp_path / "base", "bert", labels) if family == "bert" else tiny_directory(family)
@@ -45,7 +48,7 @@ def test_classify_in_the_midst_of_a_training(
         )
 
     alone, disturbed = bases(), bases(between)
-    training = {"lora": LoraConfig(rank=4, dropout=0.3)}
+    training = {"lora": LoraConfig(rank=4, dropout=0.3, upper_half=upper_half)}
     list(train(spec(tmp_path / "other", **training), alone))
     subjects = [BASE, AdapterRef(name="x", base_alias="tiny", directory=str(tmp_path / "other"))]
     expected = [probabilities(alone, subject, exact) for subject in subjects]

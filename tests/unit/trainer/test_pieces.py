@@ -25,6 +25,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "best": {"training": TrainingConfig(epochs=4, batch_size=4, learning_rate=0.05, patience=0)},
     "early": {"training": TrainingConfig(epochs=8, batch_size=4, learning_rate=1e-30, patience=2, weight_decay=0)},
     "nothing held out": {"validation_samples": ()},
+    "upper half": {"lora": LoraConfig(rank=4, dropout=0.3, upper_half=True)},
 }
 
 
@@ -75,9 +76,11 @@ def test_bytes_of_a_causal_training_in_pieces(tiny_bases: MakeBases, tmp_path: P
     check(tiny_bases("llama"), tmp_path, seed, KINDS[kind])
 
 
-@pytest.mark.parametrize("kind", ["dropout", "best"])
-def test_bytes_of_an_encoders_training_in_pieces(encoder_bases: Bases, tmp_path: Path, kind: str) -> None:
-    check(encoder_bases, tmp_path, 3, {**KINDS[kind], "lora": LoraConfig(rank=4, dropout=0.3)})
+@pytest.mark.parametrize(("kind", "upper_half"), [("dropout", False), ("best", False), ("best", True)])
+def test_bytes_of_an_encoders_training_in_pieces(
+    encoder_bases: Bases, tmp_path: Path, kind: str, upper_half: bool
+) -> None:
+    check(encoder_bases, tmp_path, 3, {**KINDS[kind], "lora": LoraConfig(rank=4, dropout=0.3, upper_half=upper_half)})
 
 
 def test_bytes_of_a_continued_training_in_pieces(tiny_bases: MakeBases, tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def train(
     target: Annotated[
         list[str] | None, shape("--target", "Linear module or all-linear; repeatable. Default: query and value.")
     ] = None,
+    upper_half: Annotated[bool, shape("--upper-half", "The upper half of the layers alone: faster.")] = False,
     epochs: Annotated[int | None, how("--epochs", "Default 6.")] = None,
     learning_rate: Annotated[float | None, how("--learning-rate", "Default 5e-4.")] = None,
     batch_size: Annotated[int | None, how("--batch-size", "Rows per step. Default 8.")] = None,
@@ -151,7 +152,13 @@ def train(
                 domain=domain,
                 feedback=source,
                 base_model=base_model,
-                lora={"rank": rank, "alpha": alpha, "dropout": dropout, "target_modules": target or ()},
+                lora={
+                    "rank": rank,
+                    "alpha": alpha,
+                    "dropout": dropout,
+                    "target_modules": target or (),
+                    "upper_half": upper_half,
+                },
                 training=training,
                 trigger={"min_samples": min_samples, "min_error_rate": min_error_rate, "force": force},
                 activation=None if activation is None else Activation(activation),
