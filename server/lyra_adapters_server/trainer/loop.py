@@ -27,7 +27,7 @@ from lyra_adapters_server.trainer.events import (
 from lyra_adapters_server.trainer.exhaustion import TokenBudget, is_exhaustion, let_frames_go
 from lyra_adapters_server.trainer.fused import Dropout
 from lyra_adapters_server.trainer.memory import give_back
-from lyra_adapters_server.trainer.metrics import compute_metrics, weighted_loss
+from lyra_adapters_server.trainer.metrics import compute_metrics
 from lyra_adapters_server.trainer.micro_batch import backward, forward
 from lyra_adapters_server.trainer.plan import settle, with_threads
 from lyra_adapters_server.trainer.progress import ProgressMeter
@@ -388,8 +388,8 @@ class _Run:
         found = yield from score_rows(self._base, self._subject, self._inner, self._score_budget)
         yield from self._say_if_reduced()
         labels, weights = [row.label for row in self._inner], [row.weight for row in self._inner]
-        metrics = compute_metrics(found, labels)
-        best = self._state.note(metrics, weighted_loss(found, labels, weights))
+        metrics = compute_metrics(found, labels, weights=weights)
+        best = self._state.note(metrics)
         yield Evaluated(
             stage="VALIDATION",
             subject="",

@@ -16,7 +16,10 @@ _LEAST_BIN = 10
 
 
 def compute_metrics(
-    probabilities: Sequence[Sequence[float]], labels: Sequence[int], temperature: float = 1.0
+    probabilities: Sequence[Sequence[float]],
+    labels: Sequence[int],
+    temperature: float = 1.0,
+    weights: Sequence[float] | None = None,
 ) -> Metrics:
     """Scores rows.
 
@@ -24,6 +27,7 @@ def compute_metrics(
         probabilities: (rows, 3), each row summing to 1, in the order of LABELS.
         labels: (rows), indices into LABELS.
         temperature: What the logits behind the probabilities were divided by.
+        weights: (rows), how much each counts, but for the confusion and the calibration error; None: alike.
 
     Returns:
         Accuracy; F1 averaged over the three labels (a label that neither occurs nor is predicted counts 0); Brier,
@@ -37,23 +41,25 @@ def compute_metrics(
         raise ValueError(f"{len(probabilities)} rows of probabilities for {len(labels)} labels")
     size = len(LABELS)
     confusion = [[0] * size for _ in range(size)]
+    weighed = [[0.0] * size for _ in range(size)]
     brier = loss = 0.0
-    for row, label in zip(probabilities, labels, strict=True):
+    for row, label, weight in zip(probabilities, labels, weights or [1.0] * len(labels), strict=True):
         predicted = max(range(size), key=lambda index: row[index])
         confusion[label][predicted] += 1
-        brier += sum((row[index] - (index == label)) ** 2 for index in range(size))
-        loss -= math.log(max(row[label], _LEAST))
-    count = len(labels)
+        weighed[label][predicted] += weight
+        brier += weight * sum((row[index] - (index == label)) ** 2 for index in range(size))
+        loss -= weight * math.log(max(row[label], _LEAST))
+    count = sum(map(sum, weighed))
     f1 = 0.0
     for index in range(size):
-        hits = confusion[index][index]
-        occurring = sum(confusion[index])
-        predicted_so = sum(line[index] for line in confusion)
+        hits = weighed[index][index]
+        occurring = sum(weighed[index])
+        predicted_so = sum(line[index] for line in weighed)
         if occurring + predicted_so:
             f1 += 2 * hits / (occurring + predicted_so)
     return Metrics(
-        samples=count,
-        accuracy=sum(confusion[index][index] for index in range(size)) / count,
+        samples=len(labels),
+        accuracy=sum(weighed[index][index] for index in range(size)) / count,
         macro_f1=f1 / size,
         brier=brier / count,
         loss=loss / count,
@@ -61,12 +67,6 @@ def compute_metrics(
         calibration_error=calibration_error(probabilities, labels),
         temperature=temperature,
     )
-
-
-def weighted_loss(probabilities: Sequence[Sequence[float]], labels: Sequence[int], weights: Sequence[float]) -> float:
-    """The mean negative log-likelihood in nats, each row counted by its weight; see compute_metrics."""
-    losses = (-math.log(max(row[label], _LEAST)) for row, label in zip(probabilities, labels, strict=True))
-    return sum(weight * loss for weight, loss in zip(weights, losses, strict=True)) / sum(weights)
 
 
 def calibration_error(probabilities: Sequence[Sequence[float]], labels: Sequence[int]) -> float:

@@ -11,7 +11,7 @@ import torch
 from lyra_adapters_server.trainer.calibration import Triple
 from lyra_adapters_server.trainer.data import Row
 from lyra_adapters_server.trainer.events import RunSummary
-from lyra_adapters_server.trainer.metrics import weighted_loss
+from lyra_adapters_server.trainer.metrics import compute_metrics
 from lyra_adapters_server.trainer.runs import (
     Run,
     RunResult,
@@ -124,7 +124,7 @@ class Schedule:
             RunResult(
                 candidate=run.candidate,
                 best_share=best_share,
-                loss=weighted_loss(probabilities, labels, weights),
+                loss=compute_metrics(probabilities, labels, weights=weights).loss,
                 rows=len(labels),
                 probabilities=list(probabilities),
                 labels=labels,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,7 +31,6 @@ class TrainState:
         step: Optimizer steps done.
         best_step: The step with the lowest validation loss; 0 before the first evaluation.
         best_metrics: That step's.
-        best_loss: That step's, with what each row weighs.
         evaluations_without_gain: Evaluations since then.
         evaluated_step: The step of the last evaluation; 0 before the first.
         seconds: Time spent training and evaluating.
@@ -47,7 +45,6 @@ class TrainState:
         self.step = 0
         self.best_step = 0
         self.best_metrics: Metrics | None = None
-        self.best_loss = math.inf
         self.evaluations_without_gain = 0
         self.evaluated_step = 0
         self.seconds = 0.0
@@ -77,19 +74,13 @@ class TrainState:
         """Forgets what was gathered for the next step."""
         self.optimizer.zero_grad(set_to_none=False)
 
-    def note(self, metrics: Metrics, loss: float) -> bool:
-        """Takes an evaluation in, and keeps a copy of the weights if its loss is the lowest. Returns whether it is.
-
-        Args:
-            metrics: Of the rows that choose the best step.
-            loss: Theirs, with what each row weighs.
-        """
+    def note(self, metrics: Metrics) -> bool:
+        """Takes an evaluation in, and keeps a copy of the weights if its loss is the lowest. Returns whether it is."""
         self.evaluated_step = self.step
-        if self.best_metrics is not None and not loss < self.best_loss:
+        if self.best_metrics is not None and not metrics.loss < self.best_metrics.loss:
             self.evaluations_without_gain += 1
             return False
         self.best_step, self.best_metrics, self.evaluations_without_gain = self.step, metrics, 0
-        self.best_loss = loss
         self._best = {name: value.detach().clone() for name, value in self.adapter.parameters.items()}
         return True
 
@@ -130,7 +121,6 @@ class TrainState:
         return {
             "step": self.step,
             "best_step": self.best_step,
-            "best_loss": self.best_loss if self.best_metrics else None,
             "best_metrics": self.best_metrics.model_dump(mode="json") if self.best_metrics else None,
             "evaluations_without_gain": self.evaluations_without_gain,
             "evaluated_step": self.evaluated_step,
@@ -152,9 +142,6 @@ class TrainState:
         self.best_step = int(numbers["best_step"])
         best = numbers["best_metrics"]
         self.best_metrics = Metrics.model_validate(best) if best else None
-        # A checkpoint from before rows had weights has the loss among the metrics alone.
-        loss = numbers.get("best_loss", best["loss"] if best else None)
-        self.best_loss = math.inf if loss is None else float(loss)
         self.evaluations_without_gain = int(numbers["evaluations_without_gain"])
         self.evaluated_step = int(numbers["evaluated_step"])
         self.seconds = float(numbers["seconds"])

@@ -18,6 +18,15 @@ def test_a_worked_example() -> None:
     assert metrics.loss == pytest.approx(-(math.log(0.7) + math.log(0.3) + math.log(0.8) + math.log(0.5)) / 4)
 
 
+def test_rows_count_by_their_weights() -> None:
+    rows = [(0.7, 0.2, 0.1), (0.6, 0.3, 0.1), (0.1, 0.8, 0.1)]
+    found = compute_metrics(rows, [0, 1, 1], weights=[2, 1, 1])
+    repeated = compute_metrics([rows[0], *rows], [0, 0, 1, 1])
+    for name in ("accuracy", "macro_f1", "brier", "loss"):
+        assert getattr(found, name) == pytest.approx(getattr(repeated, name))
+    assert (found.samples, found.confusion) == (3, [[1, 0, 0], [1, 1, 0], [0, 0, 0]])
+
+
 def test_a_certain_mistake_has_a_finite_loss_and_the_largest_brier() -> None:
     metrics = compute_metrics([(1.0, 0.0, 0.0)], [2])
     assert math.isfinite(metrics.loss)

@@ -39,10 +39,10 @@ def test_goes_on_from_what_was_saved_bit_for_bit(tiny_bases: Callable[[str], Bas
     state = new_state(base)
     for number in range(3):
         step(state, number)
-    state.note(metrics(0.5), 0.5)
+    state.note(metrics(0.5))
     best = weights(state)
     step(state, 3)
-    state.note(metrics(0.7), 0.7)
+    state.note(metrics(0.7))
     tensors = {name: value.clone() for name, value in state.tensors().items()}
     numbers: dict[str, Any] = state.numbers()
     step(state, 4)
