@@ -63,6 +63,7 @@ class Cell:
     training: dict[str, Any] = field(default_factory=dict)
     # Trained by transformers' Trainer and PEFT instead, on all rows.
     peer: bool = False
+    upper_half: bool = False
 
     @property
     def name(self) -> str:
@@ -77,6 +78,8 @@ def cells() -> Iterator[Cell]:
         for seed in SEEDS if tried == CHOSEN else SEEDS[:1]:
             rate, epochs, batch = tried
             yield Cell(f"all-rate{rate:g}-epochs{epochs}-batch{batch}", seed, both, training=settings(*tried))
+    for seed in SEEDS:
+        yield Cell("all-upper-half", seed, both, training=settings(*CHOSEN), upper_half=True)
     for seed in SEEDS:
         yield Cell("all-trainer-peft", seed, both, peer=True)
     for size in (200, *(size for size in SIZES if size != 200)):
@@ -149,7 +152,7 @@ class Study:
             base_alias="demo",
             training_samples=tuple(divided.training),
             validation_samples=tuple(divided.held_out),
-            lora=LoraConfig(),
+            lora=LoraConfig(upper_half=cell.upper_half),
             training=config,
             inner=inner_folds(divided.training, config),
             picked_out=picked_out(divided.training),

@@ -2,8 +2,8 @@
 
     python benchmarks/performance/engine.py ROWS.jsonl --base SOURCE [--dtype bfloat16] …
 
-It says {"ready": true} after its warm-up; each line on standard input is a number of seconds to train for, and is
-answered with what was done in them.
+It says {"ready": true} after its warm-up, with the seconds up to the end of the first step; each line on standard input
+is a number of seconds to train for, and is answered with what was done in them.
 """
 
 from __future__ import annotations
@@ -44,15 +44,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--warm-up", type=int, default=2)
+    parser.add_argument("--upper-half", action="store_true")
     arguments = parser.parse_args()
     keep_freed_memory()
     use_threads(arguments.threads)
     counted = count_tokens()
     with tempfile.TemporaryDirectory() as folder:
         steps = training(arguments, Path(folder))
-        for _ in range(arguments.warm_up):
+        begin = time.monotonic()
+        next(steps)
+        first = time.monotonic() - begin
+        for _ in range(arguments.warm_up - 1):
             next(steps)
-        say({"ready": True})
+        say({"ready": True, "first_step_s": first})
         for line in sys.stdin:
             begin, done = time.monotonic(), 0
             counted.clear()
@@ -92,7 +96,7 @@ def training(arguments: argparse.Namespace, folder: Path) -> Iterator[None]:
         base_alias="base",
         training_samples=samples,
         validation_samples=(),
-        lora=LoraConfig(dropout=arguments.dropout),
+        lora=LoraConfig(dropout=arguments.dropout, upper_half=arguments.upper_half),
         training=settings,
         inner=(),
         champion=AdapterRef(name="base", base_alias="base"),

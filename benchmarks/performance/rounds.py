@@ -51,7 +51,9 @@ class Runner:
         self._process.wait()
 
 
-def take_turns(programs: Mapping[str, Sequence[str]], rounds: int, seconds: float) -> dict[str, list[dict[str, Any]]]:
+def take_turns(
+    programs: Mapping[str, Sequence[str]], rounds: int, seconds: float, ready: dict[str, dict[str, Any]] | None = None
+) -> dict[str, list[dict[str, Any]]]:
     """Runs programs in turns: the first, the second, …, and again, so that the machine's moods meet all alike.
 
     They are loaded one after the other, so that none waits for another's processors.
@@ -60,12 +62,15 @@ def take_turns(programs: Mapping[str, Sequence[str]], rounds: int, seconds: floa
         programs: By name: script and arguments.
         rounds: How often each works.
         seconds: For how long at least.
+        ready: Takes what each says when it is loaded and warm.
     """
     runners: dict[str, Runner] = {}
     try:
         for name, command in programs.items():
             runners[name] = Runner(*command)
-            runners[name].wait()
+            said = runners[name].wait()
+            if ready is not None:
+                ready[name] = said
         found: dict[str, list[dict[str, Any]]] = {name: [] for name in programs}
         for _ in range(rounds):
             for name, runner in runners.items():
