@@ -40,7 +40,11 @@ class TrainState:
         """Starts at step 0 with the adapter as it is."""
         self.adapter = adapter
         self.optimizer = torch.optim.AdamW(
-            list(adapter.parameters.values()), lr=training.learning_rate, weight_decay=training.weight_decay
+            list(adapter.parameters.values()),
+            lr=training.learning_rate,
+            weight_decay=training.weight_decay,
+            # One pass over all weights: an adapter has hundreds of small ones.
+            fused=True,
         )
         self.step = 0
         self.best_step = 0
@@ -134,7 +138,8 @@ class TrainState:
                 parameter.copy_(tensors[f"adapter/{name}"])
                 if f"{_MOMENTS[0]}/{name}" in tensors:
                     moments = {moment: tensors[f"{moment}/{name}"].to(parameter.device).clone() for moment in _MOMENTS}
-                    self.optimizer.state[parameter] = {"step": torch.tensor(float(numbers["step"])), **moments}
+                    step = torch.tensor(float(numbers["step"]), device=parameter.device)
+                    self.optimizer.state[parameter] = {"step": step, **moments}
         self._best = {
             name: tensors[f"best/{name}"].clone() for name in self.adapter.parameters if f"best/{name}" in tensors
         }
