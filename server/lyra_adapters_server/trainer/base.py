@@ -107,8 +107,10 @@ class Base(ABC):
         """Lets the layers below an adapter of the upper half give these, in the layout that the batch is run in."""
         assert adapter.lower_half is not None
         if self.packs:
-            shared = lay_out(batch, last=self._reads_last).shared
-            found = torch.cat([states[0][:shared], *(row[shared:] for row in states)])[None]
+            packing = lay_out(batch, last=self._reads_last)
+            found = packing.fill(torch.cat([states[0][: packing.shared], *(row[packing.shared :] for row in states)]))[
+                None
+            ]
         else:
             found = nn.utils.rnn.pad_sequence(list(states), batch_first=True)
         # Where the base's norms are ours, what flows between its layers is float32.

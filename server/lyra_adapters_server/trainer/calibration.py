@@ -28,7 +28,8 @@ def fit_temperature(
     Args:
         probabilities: (rows, 3) at temperature 1, of rows that the model was not trained on.
         labels: (rows), indices into LABELS.
-        weights: (rows), how much each counts; None: alike.
+        weights: (rows), how much each counts beside the others; None: alike. Uneven weights make few rows decide, so all
+            count together as so many even ones as they are worth (Kish's effective sample size).
 
     Returns:
         The temperature, 0.2 to 5; 1.0 without rows.
@@ -37,6 +38,7 @@ def fit_temperature(
         return 1.0
     logs, rows = _logs(probabilities), np.arange(len(labels))
     counted = np.ones(len(labels)) if weights is None else np.asarray(weights)
+    counted = counted * counted.sum() / (counted**2).sum()
 
     def cost(logarithm: float) -> float:
         scaled = logs / math.exp(logarithm)

@@ -22,6 +22,11 @@ from lyra_adapters_server.trainer.places import Places
 # Rows share a group while the squares of their lengths differ by less. A group of its own costs a dozen calls in each
 # layer, as much time as about this many scores of all heads.
 _SQUARES_APART = 64 * 64
+# A product of a shape that has not been met lately takes up to a millisecond more on CPU, until oneDNN has made it. So
+# tokens are filled up, and groups are widened, to a multiple of these; then most shapes have been met. A small encoder
+# trains 5 % faster, and at first, with few shapes met, 10 to 20 %; a model of 135 M parameters as fast as without.
+_TOKENS_AT_ONCE = 32
+_WIDTHS_AT_ONCE = 16
 # Words that rows begin with are computed once if that saves so many tokens; it costs a group of its own.
 _WORTH_SHARING = 16
 
@@ -49,7 +54,8 @@ class Packing:
 
     Attributes:
         shared: Tokens that all rows begin with.
-        width: Tokens of the longest row.
+        filler: Tokens at the end that are of no row, and that nobody reads.
+        width: Tokens of the longest row, as wide as its group.
         groups: Of rows for attention; the shared tokens, if there are any, are the first.
         queries: Each group's own tokens, padded.
         keys: The tokens that they look at: the shared ones, then their own.
@@ -60,11 +66,12 @@ class Packing:
 
     def __init__(self, lengths: Sequence[int], device: torch.device, shared: int = 0) -> None:
         """Takes the rows' lengths, and how many tokens at their beginnings are the same in all; each has one more."""
-        self.shared, self.width = shared, max(lengths)
+        self.shared, longest = shared, max(lengths)
+        self.width = shared + _up(longest - shared, _WIDTHS_AT_ONCE)
         sizes = torch.tensor(lengths) - shared
         ends = shared + sizes.cumsum(0)
-        own = torch.arange(self.width - shared) < sizes[:, None]
-        positions = torch.arange(shared, self.width).expand(len(lengths), -1)[own]
+        own = torch.arange(longest - shared) < sizes[:, None]
+        positions = torch.arange(shared, longest).expand(len(lengths), -1)[own]
         first = torch.arange(shared)
         self.groups: list[Group] = []
         queries: list[torch.Tensor] = []
@@ -74,25 +81,34 @@ class Packing:
             queries.append(first[None])
             keys.append(first[None])
         for indices in _alike(lengths):
-            width, last = lengths[indices[0]] - shared, sizes[indices, None] - 1
+            width, last = _up(lengths[indices[0]] - shared, _WIDTHS_AT_ONCE), sizes[indices, None] - 1
             there = torch.arange(width) <= last
             self.groups.append(Group(len(indices), shared, width, there.to(device), not bool(there.all())))
             # In the place of padding stands the row's last token, whose values are finite.
             queries.append(torch.minimum(torch.arange(width), last) + (ends - sizes)[indices, None])
             keys.append(torch.cat([first.expand(len(indices), -1), queries[-1]], dim=1))
-        tokens = shared + int(sizes.sum())
-        self.queries = Places(queries, tokens, 0, device)
-        self.keys = Places(keys, tokens, shared, device) if shared else self.queries
-        self.positions = torch.cat([first, positions])[None].to(device)
+        tokens = _up(shared + int(sizes.sum()), _TOKENS_AT_ONCE)
+        self.filler = tokens - shared - int(sizes.sum())
+        self.queries = Places(queries, tokens, 0, self.filler, device)
+        self.keys = Places(keys, tokens, shared, self.filler, device) if shared else self.queries
+        self.positions = self.fill(torch.cat([first, positions]).to(device))[None]
         self.own, self.ends, self._sizes = own.to(device), ends.to(device), sizes.to(device)
 
     def select(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (rows, longest) of padded rows to (1, tokens)."""
-        return torch.cat([x[0, : self.shared], x[:, self.shared :][self.own]])[None]
+        """Maps (rows, longest, ...) of padded rows to (1, tokens, ...)."""
+        return self.fill(torch.cat([x[0, : self.shared], x[:, self.shared :][self.own]]))[None]
+
+    def fill(self, x: torch.Tensor) -> torch.Tensor:
+        """Puts the filler, zeros, behind (tokens of rows, ...)."""
+        return torch.cat([x, x.new_zeros(self.filler, *x.shape[1:])])
 
     def read(self, *, last: bool) -> torch.Tensor:
         """(rows), int64: of each row's last token, or of its first own one."""
         return self.ends - 1 if last else self.ends - self._sizes
+
+
+def _up(count: int, unit: int) -> int:
+    return -(-count // unit) * unit
 
 
 def _alike(lengths: Sequence[int]) -> list[list[int]]:

@@ -10,16 +10,20 @@ import torch
 class Places:
     """Which tokens stand where in several padded groups of rows, for tensors of any number of heads."""
 
-    def __init__(self, groups: Sequence[torch.Tensor], tokens: int, shared: int, device: torch.device) -> None:
+    def __init__(
+        self, groups: Sequence[torch.Tensor], tokens: int, shared: int, filler: int, device: torch.device
+    ) -> None:
         """Takes the layout.
 
         Args:
             groups: For each group, (rows, width), int64: which token. In the place of padding a row's last is repeated.
-            tokens: How many there are.
+            tokens: How many there are, the filler included.
             shared: The first so many columns of every group are the same tokens, and the first group holds no others.
+            filler: The last so many tokens are in no group.
             device: Of the tensors to come.
         """
         self._groups, self._tokens, self._shared, self._device = groups, tokens, shared, device
+        self._filler = filler
         self._starts = [0]
         for group in groups:
             self._starts.append(self._starts[-1] + group.numel())
@@ -46,8 +50,14 @@ class Places:
         return within.view(len(self._groups[number]) * heads, -1, flat.shape[-1])
 
     def pack(self, flat: torch.Tensor, heads: int) -> torch.Tensor:
-        """Maps what `pad` gives to contiguous (1, tokens, heads, width of a head). What is in padding is ignored."""
-        return flat.index_select(0, self._index(heads)[1]).view(1, self._tokens, heads, -1)
+        """Maps what `pad` gives to contiguous (1, tokens, heads, width of a head).
+
+        What is in padding is ignored, and the filler is 0: no gradient comes from it.
+        """
+        found = flat.index_select(0, self._index(heads)[1]).view(1, self._tokens, heads, -1)
+        if self._filler:
+            found[:, -self._filler :] = 0
+        return found
 
     def pack_gradient(self, flat: torch.Tensor, heads: int) -> torch.Tensor:
         """As `pack`; the gradients of a token that all rows share are added up, in the first group's part of `flat`."""
@@ -66,7 +76,7 @@ class Places:
             head = torch.arange(heads)[:, None]
             there = torch.cat([(group[:, None] * heads + head).reshape(-1) for group in self._groups])
             # Of several places of one token the first is the token's own: the others are padding, or another group's.
-            back = torch.full((self._tokens * heads,), len(there))
+            back = torch.full((self._tokens * heads,), len(there) - 1)
             back.scatter_reduce_(0, there, torch.arange(len(there)), "amin")
             self._indices[heads] = there.to(self._device), back.to(self._device)
         return self._indices[heads]

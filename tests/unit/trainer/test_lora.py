@@ -69,10 +69,10 @@ class SameMasks:
                 self.mask += self.dropout(x)[1]
             else:
                 shared, own = self.packing.shared, self.packing.own
-                mask = self.dropout(torch.cat([x[0, :shared], x[:, shared:][own]])[None])[1]
+                mask = self.dropout(self.packing.select(x))[1]
                 assert mask is not None
                 self.mask[:, :shared] = mask[0, :shared]
-                self.mask[:, shared:][own] = mask[0, shared:]
+                self.mask[:, shared:][own] = mask[0, shared : len(mask[0]) - self.packing.filler]
         return self.mask * self.dropout.scale
 
 

@@ -117,6 +117,16 @@ def test_rows_that_an_error_chose_do_not_make_a_version_less_sure(others: int) -
         assert rows == others + 40
 
 
+def test_rows_of_uneven_weights_move_the_temperature_less() -> None:
+    told = [(0.7, 0.2, 0.1)] * 24
+    labels = [0] * 4 + [1] * 20
+    heavy = fit_temperature(told, labels, [3.0] * 4 + [0.6] * 20)
+    # As if each heavy row stood for five: the same shares, and many more rows.
+    repeated = fit_temperature([(0.7, 0.2, 0.1)] * 40, [0] * 20 + [1] * 20)
+    assert abs(heavy - 1) < abs(repeated - 1)
+    assert fit_temperature(told, labels, [7.0] * 24) == fit_temperature(told, labels)
+
+
 def test_the_temperature_counts_rows_by_their_weights() -> None:
     # Right wherever no error chose the row; four of five were chosen by one.
     told = [(0.7, 0.2, 0.1)] * 50
