@@ -48,6 +48,12 @@ SIZES = (50, 100, 200, 500)
 # Learning rate, epochs and batch that are tried on all rows, and what was chosen.
 TRIED = ((5e-4, 3, 8), (1e-3, 3, 8), (1e-3, 6, 8), (2e-3, 6, 8), (1e-3, 6, 4), (2e-4, 3, 8))
 CHOSEN = (5e-4, 3, 8)
+# What going on from a version is without what is done for it.
+WITHOUT: dict[str, dict[str, Any]] = {
+    "as-they-are": {"balance_reviews": False, "distillation": 0.0},
+    "weights-alone": {"distillation": 0.0},
+    "answers-alone": {"balance_reviews": False},
+}
 BASE = AdapterRef(name="base", base_alias="demo")
 
 
@@ -86,6 +92,9 @@ def cells() -> Iterator[Cell]:
         for parent, other in (both, both[::-1]):
             for seed in SEEDS:
                 yield Cell(f"{parent}-then-{size}-of-{other}", seed, (other,), size, parent)
+    for name, training in WITHOUT.items():
+        for seed in SEEDS:
+            yield Cell(f"scifact-then-200-{name}", seed, ("checkcovid",), 200, "scifact", training)
     for seed in SEEDS:
         yield Cell("rows-100", seed, both, 100)
     for seed in SEEDS:
