@@ -53,12 +53,12 @@ def test_agrees_with_plain_transformers_and_peft(
     file.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     version = server.home / ("judge_v1" if name == "base" else name)
     flags = ["--prompt", str(version / "prompt.json")] if name == "base" else ["--adapter", str(version)]
-    expected = outside(tiny_base, version, file, *flags)
+    # In bfloat16 it would be plain transformers whose label is chance where two are nearly tied.
+    expected = outside(tiny_base, version, file, *flags, "--dtype", "float32")
     for result, probabilities in zip(answer.results, expected["probabilities"], strict=True):
         given = result.probabilities
-        assert [given.supports, given.refutes, given.neutral] == pytest.approx(probabilities, abs=0.02)
-    same = sum(LABELS[r.label] == p for r, p in zip(answer.results, expected["predictions"], strict=True))
-    assert same / len(ROWS) >= 0.98
+        assert [given.supports, given.refutes, given.neutral] == pytest.approx(probabilities, abs=1e-3)
+    assert [LABELS[result.label] for result in answer.results] == expected["predictions"]
 
 
 @pytest.mark.usefixtures("versions")

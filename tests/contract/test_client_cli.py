@@ -61,11 +61,11 @@ def test_train_shows_a_line_an_event_and_the_verdict(
 def test_every_option_of_train_arrives(fake: FakeAdapterServer, rows: str) -> None:
     options = (
         "--adapter academic --task-id t --actor ana --domain sleep --base-model demo --rank 4 --alpha 8 --dropout 0.1 "
-        "--target q_proj --target v_proj --epochs 2 --learning-rate 1e-3 --batch-size 4 --max-length 128 --seed 7 "
-        "--validation-fraction 0.25 --patience 2 --weight-decay 0.02 --warmup-ratio 0.2 --max-grad-norm 2 "
+        "--target q_proj --target v_proj --upper-half --epochs 2 --learning-rate 1e-3 --batch-size 4 --max-length 128 "
+        "--seed 7 --validation-fraction 0.25 --patience 2 --weight-decay 0.02 --warmup-ratio 0.2 --max-grad-norm 2 "
         "--label-smoothing 0.125 --evaluations-per-epoch 3 --inner-fraction 0.2 --folds 4 --candidate 6:1e-3 "
-        "--candidate :5e-4 --balance-labels --no-replay-general --min-samples 1 --min-error-rate 0.5 --force "
-        "--activation manual --continue-from base_nli_v1 --keep-newest "
+        "--candidate :5e-4 --balance-labels --no-replay-general --balance-reviews --distillation 0.5 --min-samples 1 "
+        "--min-error-rate 0.5 --force --activation manual --continue-from base_nli_v1 --keep-newest "
         "--request-id 11111111-1111-4111-8111-111111111111"
     )
     assert main(["train", rows, *options.split()]) == 0
