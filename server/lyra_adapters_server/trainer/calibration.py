@@ -28,8 +28,8 @@ def fit_temperature(
     Args:
         probabilities: (rows, 3) at temperature 1, of rows that the model was not trained on.
         labels: (rows), indices into LABELS.
-        weights: (rows), how much each counts beside the others; None: alike. Uneven weights make few rows decide, so all
-            count together as so many even ones as they are worth (Kish's effective sample size).
+        weights: (rows), how much each counts beside the others; None: alike. Uneven weights make few rows decide, so
+            all count together as so many even ones as they are worth (Kish's effective sample size).
 
     Returns:
         The temperature, 0.2 to 5; 1.0 without rows.
