@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -108,9 +109,8 @@ class Base(ABC):
         assert adapter.lower_half is not None
         if self.packs:
             packing = lay_out(batch, last=self._reads_last)
-            found = packing.fill(torch.cat([states[0][: packing.shared], *(row[packing.shared :] for row in states)]))[
-                None
-            ]
+            own = [row[packing.shared :] for row in states]
+            found = packing.fill(torch.cat([states[0][: packing.shared], *own]))[None]
         else:
             found = nn.utils.rnn.pad_sequence(list(states), batch_first=True)
         # Where the base's norms are ours, what flows between its layers is float32.
@@ -122,7 +122,12 @@ class Base(ABC):
 
     def _lower_half(self, lora: LoraConfig) -> LowerHalf | None:
         # A model of one layer has nothing below it.
-        return LowerHalf(self.model) if lora.upper_half and first_adapted(len(layers_of(self.model))) else None
+        return self._half if lora.upper_half and first_adapted(len(layers_of(self.model))) else None
+
+    @functools.cached_property
+    def _half(self) -> LowerHalf:
+        # One for all adapters: what it learns of the layers in the first run of a job, later runs use.
+        return LowerHalf(self.model)
 
     def exact(self) -> AbstractContextManager[None]:
         """Computes in float32, as far as the family allows, whatever the precision of the weights; see precision.py."""

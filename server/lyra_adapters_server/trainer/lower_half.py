@@ -30,8 +30,8 @@ def first_adapted(count: int) -> int:
 class LowerHalf:
     """The layers below the upper half, which can be run alone, and be left out where what they give is known.
 
-    It belongs to an adapter, which puts it into the model and takes it out together with its own layers: what is done
-    between two layers (see between.py) finds the model whole.
+    An adapter puts it into the model and takes it out together with its own layers: what is done between two layers
+    (see between.py) finds the model whole.
 
     Attributes:
         kept: What flows out of them, of the rows that are run next; None: it is computed.

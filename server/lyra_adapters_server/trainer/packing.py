@@ -23,8 +23,8 @@ from lyra_adapters_server.trainer.places import Places
 # layer, as much time as about this many scores of all heads.
 _SQUARES_APART = 64 * 64
 # A product of a shape that has not been met lately takes up to a millisecond more on CPU, until oneDNN has made it. So
-# tokens are filled up, and groups are widened, to a multiple of these; then most shapes have been met. A small encoder
-# trains 5 % faster, and at first, with few shapes met, 10 to 20 %; a model of 135 M parameters as fast as without.
+# tokens are filled up, and groups are widened, to a multiple of these; then most shapes have been met. Small models
+# gain most: their products take little longer than that.
 _TOKENS_AT_ONCE = 32
 _WIDTHS_AT_ONCE = 16
 # Words that rows begin with are computed once if that saves so many tokens; it costs a group of its own.

@@ -76,6 +76,7 @@ class Places:
             head = torch.arange(heads)[:, None]
             there = torch.cat([(group[:, None] * heads + head).reshape(-1) for group in self._groups])
             # Of several places of one token the first is the token's own: the others are padding, or another group's.
+            # The filler has no place; it gets any, since it becomes 0.
             back = torch.full((self._tokens * heads,), len(there) - 1)
             back.scatter_reduce_(0, there, torch.arange(len(there)), "amin")
             self._indices[heads] = there.to(self._device), back.to(self._device)

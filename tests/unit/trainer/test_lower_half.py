@@ -15,6 +15,7 @@ from conftest import FAMILIES
 from lyra_adapters_server.trainer import loop, training_rows
 from lyra_adapters_server.trainer.bases import Base, Bases
 from lyra_adapters_server.trainer.data import Row, make_batch
+from lyra_adapters_server.trainer.events import Trained
 from lyra_adapters_server.trainer.heads import summed_loss
 from lyra_adapters_server.trainer.loop import train
 from lyra_adapters_server.trainer.lora import load_adapter
@@ -151,3 +152,19 @@ def test_peft_loads_it_and_answers_alike(
     with torch.no_grad():
         logits = adapted(input_ids=batch.tokens).logits[0, -1]
     torch.testing.assert_close(found[0], logits[list(base.encoder.label_token_ids)], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", *ENCODERS])
+def test_every_fold_and_candidate_uses_what_is_kept(
+    family: str, base_of: Callable[[str], Base], tiny_bases: Callable[[str], Bases], tmp_path: Path
+) -> None:
+    bases = tiny_bases("llama")
+    if family != "llama":
+        base_of(family)
+        config = BaseModelConfig(alias="tiny", source=str(tmp_path / "encoder"))
+        bases = Bases(WorkerConfig(bases=(config,), device="cpu", dtype="bfloat16", cache_dir=str(tmp_path / "cache")))
+    folds = (tuple(range(10)), tuple(range(10, 20)))
+    training = TrainingConfig(epochs=1, batch_size=4)
+    trained = list(train(spec(tmp_path / "x", lora=UPPER, training=training, inner=folds), bases))[-1]
+    assert isinstance(trained, Trained)
+    assert [run.rows for run in trained.runs] == [10, 10, 20]
