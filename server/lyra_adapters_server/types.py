@@ -79,7 +79,8 @@ class TrainingConfig(Value):
     """How to train; the defaults are the API's (protos: TrainingConfig)."""
 
     epochs: int = 6
-    learning_rate: float = 5e-4
+    # As for a base as wide as the demo base (trainer/learning_rate.py).
+    learning_rate: float = 2e-3
     batch_size: int = 8
     max_length: int = 512
     seed: int = 0
@@ -149,6 +150,11 @@ class BaseCard(Value):
     has_head: bool = True
     device: str
     dtype: str
+
+    @property
+    def width(self) -> int:
+        """Of the hidden states: what the first adapted projection takes in."""
+        return self.linear_modules[self.default_target_modules[0]][1]
 
     @property
     def prompt_name(self) -> str:

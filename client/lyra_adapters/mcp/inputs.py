@@ -45,7 +45,9 @@ class TrainingInput(Input):
     """How to train; what is left out takes the service's default."""
 
     epochs: int | None = Field(default=None, description="Passes over the rows, 1 to 100. Default 6.")
-    learning_rate: float | None = Field(default=None, description="Above 0, at most 0.1. Default 5e-4.")
+    learning_rate: float | None = Field(
+        default=None, description="Above 0, at most 0.1. Default: by the base's kind and width."
+    )
     batch_size: int | None = Field(default=None, description="Rows per step. Default 8.")
     max_length: int | None = Field(default=None, description="Longest token sequence. Default 512.")
     validation_fraction: float | None = Field(default=None, description="Share held out to judge by. Default 0.2.")

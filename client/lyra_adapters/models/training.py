@@ -63,7 +63,8 @@ class TrainingConfig(Model):
 
     Attributes:
         epochs: Passes over the training rows, 1 to 100. Default 6.
-        learning_rate: Peak learning rate of AdamW, above 0, at most 0.1. Default 5e-4.
+        learning_rate: Peak learning rate of AdamW, above 0, at most 0.1. Default: by the base's kind and width, 2e-3
+            for the demo base; half of that with continue_from.
         batch_size: Rows per optimizer step, 1 to 1,024. Default 8.
         max_length: Longest token sequence, prompt included, 32 to 8,192. Default 512.
         seed: Seed of everything random. Default 0.

@@ -14,6 +14,7 @@ from lyra_adapters_server.jobs.acceptance import NewJob
 from lyra_adapters_server.service.feedback_filters import read_filter
 from lyra_adapters_server.service.fields import Findings
 from lyra_adapters_server.service.samples import SampleReader
+from lyra_adapters_server.trainer.learning_rate import usual_peak
 from lyra_adapters_server.types import BaseCard, Candidate, LoraConfig, Sample, TrainingConfig
 
 DEFAULT_ADAPTER = "user_feedback"
@@ -68,7 +69,7 @@ def to_new_job(request: pb.TrainRequest, principal: str, digest: str, card: Base
     findings.known("activation", request.activation, ACTIVATIONS, "ACTIVATION_GATED, _MANUAL, _ALWAYS")
     findings.known("conflicts", request.conflicts, (0, 1, 2), "CONFLICT_POLICY_REFUSE, _KEEP_NEWEST")
     lora = _lora(request.lora, card, findings)
-    training = _training(request.training, card, findings)
+    training = _training(request.training, card, findings, continued=bool(request.continue_from))
     if training.distillation and not request.continue_from and not card.has_head:
         findings.add(
             "training.distillation",
@@ -152,9 +153,9 @@ def _targets(asked: tuple[str, ...], card: BaseCard, findings: Findings) -> tupl
     return tuple(sorted(set(asked)))
 
 
-def _training(message: pb.TrainingConfig, card: BaseCard, findings: Findings) -> TrainingConfig:
+def _training(message: pb.TrainingConfig, card: BaseCard, findings: Findings, *, continued: bool) -> TrainingConfig:
     given = _given(message, TRAINING_BOUNDS)
-    training = TrainingConfig(**given)
+    training = TrainingConfig(**{"learning_rate": usual_peak(card, continued=continued), **given})
     for field, (low, high, above) in TRAINING_BOUNDS.items():
         top = min(high, card.max_length) if field == "max_length" else high
         if field in given:

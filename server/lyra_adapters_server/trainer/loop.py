@@ -11,7 +11,7 @@ from pathlib import Path
 from lyra_adapters_server import failpoints
 from lyra_adapters_server.trainer.base import Base
 from lyra_adapters_server.trainer.bases import Bases
-from lyra_adapters_server.trainer.calibration import at_temperature
+from lyra_adapters_server.trainer.calibration import at_temperature, fit_temperature
 from lyra_adapters_server.trainer.checkpoint import Checkpoint, Checkpoints, Unusable, fingerprint
 from lyra_adapters_server.trainer.data import Row, split_by_length, training_order
 from lyra_adapters_server.trainer.errors import TrainerError
@@ -26,15 +26,16 @@ from lyra_adapters_server.trainer.events import (
 )
 from lyra_adapters_server.trainer.exhaustion import TokenBudget, is_exhaustion, let_frames_go
 from lyra_adapters_server.trainer.fused import Dropout
+from lyra_adapters_server.trainer.learning_rate import learning_rate_at
 from lyra_adapters_server.trainer.memory import give_back
-from lyra_adapters_server.trainer.metrics import compute_metrics
+from lyra_adapters_server.trainer.metrics import compute_metrics, row_loss
 from lyra_adapters_server.trainer.micro_batch import backward, forward
 from lyra_adapters_server.trainer.plan import settle, with_threads
 from lyra_adapters_server.trainer.progress import ProgressMeter
 from lyra_adapters_server.trainer.schedule import Schedule
 from lyra_adapters_server.trainer.score import Subject, score_champion, score_rows, score_set, write_prompt
 from lyra_adapters_server.trainer.spec import TrainSpec
-from lyra_adapters_server.trainer.state import TrainState, learning_rate_at
+from lyra_adapters_server.trainer.state import TrainState
 from lyra_adapters_server.trainer.suspend import Suspend
 from lyra_adapters_server.trainer.targets import target_modules
 from lyra_adapters_server.trainer.training_rows import TrainingRows
@@ -388,8 +389,12 @@ class _Run:
         found = yield from score_rows(self._base, self._subject, self._inner, self._score_budget)
         yield from self._say_if_reduced()
         labels, weights = [row.label for row in self._inner], [row.weight for row in self._inner]
-        metrics = compute_metrics(found, labels, weights=weights)
-        best = self._state.note(metrics)
+        # None is fitted on held-out rows, which choose the step where there is no gate.
+        temperature = 1.0 if self._spec.inner is None else fit_temperature(found, labels, weights)
+        found = at_temperature(found, temperature)
+        metrics = compute_metrics(found, labels, temperature, weights)
+        losses = [weight * row_loss(row, label) for row, label, weight in zip(found, labels, weights, strict=True)]
+        best = self._state.note(metrics, losses)
         yield Evaluated(
             stage="VALIDATION",
             subject="",

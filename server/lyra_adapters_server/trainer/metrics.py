@@ -48,7 +48,7 @@ def compute_metrics(
         confusion[label][predicted] += 1
         weighed[label][predicted] += weight
         brier += weight * sum((row[index] - (index == label)) ** 2 for index in range(size))
-        loss -= weight * math.log(max(row[label], _LEAST))
+        loss += weight * row_loss(row, label)
     count = sum(map(sum, weighed))
     f1 = 0.0
     for index in range(size):
@@ -67,6 +67,11 @@ def compute_metrics(
         calibration_error=calibration_error(probabilities, labels),
         temperature=temperature,
     )
+
+
+def row_loss(row: Sequence[float], label: int) -> float:
+    """The negative log-likelihood of a row's label, in nats."""
+    return -math.log(max(row[label], _LEAST))
 
 
 def calibration_error(probabilities: Sequence[Sequence[float]], labels: Sequence[int]) -> float:

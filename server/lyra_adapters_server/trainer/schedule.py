@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lyra_adapters_server.trainer.calibration import Triple
+from lyra_adapters_server.trainer.calibration import Triple, at_temperature, fit_temperature
 from lyra_adapters_server.trainer.data import Row
 from lyra_adapters_server.trainer.events import RunSummary
 from lyra_adapters_server.trainer.metrics import compute_metrics
@@ -120,11 +120,13 @@ class Schedule:
         run = self.runs[self.index]
         inner = [self._rows[row] for row in run.inner]
         labels, weights = [row.label for row in inner], [row.weight for row in inner]
+        # A version gets a temperature anyway: being too sure of itself should not make a setting look worse.
+        temperature = fit_temperature(probabilities, labels, weights)
         self._results.append(
             RunResult(
                 candidate=run.candidate,
                 best_share=best_share,
-                loss=compute_metrics(probabilities, labels, weights=weights).loss,
+                loss=compute_metrics(at_temperature(probabilities, temperature), labels, weights=weights).loss,
                 rows=len(labels),
                 probabilities=list(probabilities),
                 labels=labels,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,14 +15,6 @@ from lyra_adapters_server.types import Metrics, TrainingConfig
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def learning_rate_at(step: int, total_steps: int, peak: float, warmup_ratio: float) -> float:
-    """The rate of a step (1 to total_steps): a linear rise over the first share, then a linear fall towards 0."""
-    warmup = round(total_steps * warmup_ratio)
-    if step <= warmup:
-        return peak * step / warmup
-    return peak * (total_steps - step + 1) / (total_steps - warmup + 1)
-
-
 class TrainState:
     """The state between two optimizer steps.
 
@@ -29,9 +23,9 @@ class TrainState:
 
     Attributes:
         step: Optimizer steps done.
-        best_step: The step with the lowest validation loss; 0 before the first evaluation.
+        best_step: The best one so far (see note()); 0 before the first evaluation.
         best_metrics: That step's.
-        evaluations_without_gain: Evaluations since then.
+        evaluations_without_gain: Evaluations since the one with the lowest loss.
         evaluated_step: The step of the last evaluation; 0 before the first.
         seconds: Time spent training and evaluating.
     """
@@ -53,6 +47,8 @@ class TrainState:
         self.evaluated_step = 0
         self.seconds = 0.0
         self._best: dict[str, torch.Tensor] = {}
+        # Each row's loss at the evaluation with the lowest.
+        self._lowest: list[float] = []
 
     def update(self, learning_rate: float, max_grad_norm: float) -> float:
         """Does one optimizer step on the gradients gathered, and clears them. Returns their norm before clipping.
@@ -78,13 +74,27 @@ class TrainState:
         """Forgets what was gathered for the next step."""
         self.optimizer.zero_grad(set_to_none=False)
 
-    def note(self, metrics: Metrics) -> bool:
-        """Takes an evaluation in, and keeps a copy of the weights if its loss is the lowest. Returns whether it is."""
+    def note(self, metrics: Metrics, losses: Sequence[float]) -> bool:
+        """Takes an evaluation in, and keeps a copy of the weights if it is the best so far. Returns whether it is.
+
+        The best is the last one whose loss is not above the lowest by more than the standard error of the difference
+        (Breiman et al., 1984): steps after it were taken at a lower rate, and few rows say little of which is better.
+
+        Args:
+            metrics: At this step.
+            losses: Of the rows that were scored, always the same ones; their mean is what is compared.
+        """
         self.evaluated_step = self.step
-        if self.best_metrics is not None and not metrics.loss < self.best_metrics.loss:
+        apart = [new - lowest for new, lowest in zip(losses, self._lowest or losses, strict=True)]
+        above = statistics.fmean(apart)
+        if not self._lowest or above < 0:
+            self._lowest, self.evaluations_without_gain = list(losses), 0
+        else:
             self.evaluations_without_gain += 1
-            return False
-        self.best_step, self.best_metrics, self.evaluations_without_gain = self.step, metrics, 0
+            # Not equal to: what is as good as before in every row was not worth its steps.
+            if len(apart) < 2 or above >= statistics.stdev(apart) / math.sqrt(len(apart)):
+                return False
+        self.best_step, self.best_metrics = self.step, metrics
         self._best = {name: value.detach().clone() for name, value in self.adapter.parameters.items()}
         return True
 
@@ -128,6 +138,7 @@ class TrainState:
             "best_metrics": self.best_metrics.model_dump(mode="json") if self.best_metrics else None,
             "evaluations_without_gain": self.evaluations_without_gain,
             "evaluated_step": self.evaluated_step,
+            "lowest": self._lowest,
             "seconds": self.seconds,
         }
 
@@ -149,4 +160,6 @@ class TrainState:
         self.best_metrics = Metrics.model_validate(best) if best else None
         self.evaluations_without_gain = int(numbers["evaluations_without_gain"])
         self.evaluated_step = int(numbers["evaluated_step"])
+        # Checkpoints of earlier versions lack it: then the next evaluation is the lowest.
+        self._lowest = list(numbers.get("lowest", ()))
         self.seconds = float(numbers["seconds"])

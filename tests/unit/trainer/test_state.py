@@ -4,8 +4,9 @@ from typing import Any
 import pytest
 import torch
 from lyra_adapters_server.trainer.bases import Base, Bases
+from lyra_adapters_server.trainer.learning_rate import learning_rate_at, usual_peak
 from lyra_adapters_server.trainer.lora import Adapter, new_config
-from lyra_adapters_server.trainer.state import TrainState, learning_rate_at
+from lyra_adapters_server.trainer.state import TrainState
 from lyra_adapters_server.types import LoraConfig, Metrics, TrainingConfig
 
 
@@ -39,10 +40,10 @@ def test_goes_on_from_what_was_saved_bit_for_bit(tiny_bases: Callable[[str], Bas
     state = new_state(base)
     for number in range(3):
         step(state, number)
-    state.note(metrics(0.5))
+    state.note(metrics(0.5), [0.4, 0.6])
     best = weights(state)
     step(state, 3)
-    state.note(metrics(0.7))
+    state.note(metrics(0.7), [0.6, 0.8])
     tensors = {name: value.clone() for name, value in state.tensors().items()}
     numbers: dict[str, Any] = state.numbers()
     step(state, 4)
@@ -66,9 +67,50 @@ def test_a_fresh_state_is_saved_and_restored_too(tiny_bases: Callable[[str], Bas
     assert equal(weights(state), weights(other))
 
 
+def test_the_best_step_is_the_last_that_is_not_clearly_worse(tiny_bases: Callable[[str], Bases]) -> None:
+    state = new_state(tiny_bases("llama").get("tiny"))
+
+    def note(losses: list[float]) -> bool:
+        state.step += 1
+        return state.note(metrics(sum(losses) / len(losses)), losses)
+
+    assert note([1.0, 1.0, 1.0])
+    assert note([0.5, 0.6, 0.4])
+    # Higher by 0.1 on the mean, but one row says so and two do not.
+    assert note([1.0, 0.5, 0.3])
+    assert (state.best_step, state.evaluations_without_gain) == (3, 1)
+    # Each row says that it is worse than the lowest; that it is near the one before it counts for nothing.
+    assert not note([0.6, 0.7, 0.5])
+    assert not note([0.5, 0.6, 0.4])
+    assert (state.best_step, state.evaluations_without_gain) == (3, 3)
+    assert note([0.4, 0.5, 0.3])
+    assert (state.best_step, state.evaluations_without_gain) == (6, 0)
+
+
 def test_the_rate_rises_then_falls() -> None:
     rates = [learning_rate_at(step, 10, 1.0, 0.2) for step in range(1, 11)]
     assert rates[:2] == [0.5, 1.0]
     assert rates[2:] == pytest.approx([8 / 9, 7 / 9, 6 / 9, 5 / 9, 4 / 9, 3 / 9, 2 / 9, 1 / 9])
     assert learning_rate_at(1, 5, 1.0, 0.0) == pytest.approx(5 / 6)
     assert learning_rate_at(5, 5, 1.0, 1.0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("width", "encoder", "continued", "expected"),
+    [
+        (576, False, False, 2e-3),
+        (576, False, True, 1e-3),
+        (2048, False, False, 7.4e-4),
+        (384, True, False, 9.1e-4),
+        (1024, True, True, 2.1e-4),
+        (16, False, False, 3e-3),
+    ],
+)
+def test_wide_models_encoders_and_what_is_gone_on_from_get_a_lower_peak(
+    width: int, encoder: bool, continued: bool, expected: float, tiny_bases: Callable[[str], Bases]
+) -> None:
+    card = tiny_bases("llama").get("tiny").card
+    name = card.default_target_modules[0]
+    update: dict[str, Any] = {"linear_modules": {**card.linear_modules, name: (8, width)}}
+    wide = card.model_copy(update={**update, **({"prompt": None} if encoder else {})})
+    assert usual_peak(wide, continued=continued) == expected

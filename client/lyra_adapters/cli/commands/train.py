@@ -55,7 +55,13 @@ def train(
     ] = None,
     upper_half: Annotated[bool, shape("--upper-half", "The upper half of the layers alone: faster.")] = False,
     epochs: Annotated[int | None, how("--epochs", "Default 6.")] = None,
-    learning_rate: Annotated[float | None, how("--learning-rate", "Default 5e-4.")] = None,
+    learning_rate: Annotated[
+        float | None,
+        how(
+            "--learning-rate",
+            "Default: by the base's kind and width (2e-3 for the demo base); half with --continue-from.",
+        ),
+    ] = None,
     batch_size: Annotated[int | None, how("--batch-size", "Rows per step. Default 8.")] = None,
     max_length: Annotated[int | None, how("--max-length", "Tokens, prompt included. Default 512.")] = None,
     seed: Annotated[int | None, how("--seed", "Default 0.")] = None,
