@@ -108,7 +108,7 @@ class Evaluation(Model):
         subject: What was scored: a version's full name, `base`, or empty for the adapter in training.
         metrics: The scores.
         step: Optimizer steps done.
-        best: Whether this is the lowest loss so far in this run.
+        best: Whether this is the best step so far in this run: the last that is not clearly worse than the lowest loss.
         run: The run, as in Progress; 0: of none.
         run_name: As in Progress.
     """
