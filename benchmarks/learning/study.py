@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import functools
 import json
 import statistics
 import subprocess
@@ -42,14 +43,15 @@ from lyra_adapters_server.trainer.loop import train
 from lyra_adapters_server.trainer.metrics import compute_metrics
 from lyra_adapters_server.trainer.score import score, write_prompt
 from lyra_adapters_server.trainer.spec import BaseModelConfig, CheckpointRules, ScoreSpec, TrainSpec, WorkerConfig
-from lyra_adapters_server.types import LABELS, AdapterRef, LoraConfig, Sample, TrainingConfig
+from lyra_adapters_server.types import LABELS, AdapterRef, BaseCard, LoraConfig, Metrics, Sample, TrainingConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = range(5)
-FIGURES = ("accuracy", "brier", "loss", "calibration_error")
 SIZES = (50, 100, 200, 500)
 # Learning rate, epochs and batch that were chosen for all rows, and what else is tried on some.
 CHOSEN = (2e-3, 3, 8)
+# A rate that some seeds like better, and others do not get over.
+HIGHER = 3e-3
 TRIED = ((2e-3, 3, 8), (5e-4, 3, 8), (1e-3, 3, 8), (4e-3, 3, 8), (2e-3, 6, 8), (2e-3, 3, 4), (2e-3, 3, 16))
 TRIED_ROWS = 600
 # The same rows with what was chosen, but for these settings and these adapters.
@@ -101,6 +103,8 @@ def cells() -> Iterator[Cell]:
     for seed in SEEDS:
         yield Cell("all", seed, both, training=settings(*CHOSEN))
     for seed in SEEDS:
+        yield Cell(f"all-rate-{HIGHER:g}", seed, both, training=settings(HIGHER, *CHOSEN[1:]))
+    for seed in SEEDS:
         yield Cell("all-trainer-peft", seed, both, peer=True)
     for size in (200, *(size for size in SIZES if size != 200)):
         for parent, other in (both, both[::-1]):
@@ -142,10 +146,13 @@ class Study:
         self._known: dict[tuple[str, str], Scored] = {}
         cache = str(Path("~/.cache/lyra-adapters").expanduser())
         self._bases = Bases(WorkerConfig(bases=(BaseModelConfig(alias="demo", source="demo"),), cache_dir=cache))
+
+    @functools.cached_property
+    def _card(self) -> BaseCard:
         for _ in self._bases.prepare("demo"):
             pass
         with self._bases.use("demo") as base:
-            self._card = base.card
+            return base.card
 
     def result(self, cell: Cell) -> Path:
         """Where a cell's result is, or will be."""
@@ -172,7 +179,7 @@ class Study:
             before = {name: self._kept(parent or BASE, name) for name in names}
             after = {name: self._scored(adapter, name) for name in names}
             for name in names:
-                found[name] = {"before": figures(before[name]), "after": figures(after[name])}
+                found[name] = {"before": figures(before[name].metrics), "after": figures(after[name].metrics)}
             if len(cell.sets) > 1:
                 # What the version was trained for, and its temperature fitted on.
                 found["together"] = {"before": self._together(before), "after": self._together(after)}
@@ -217,9 +224,9 @@ class Study:
             ),
             encoding="utf-8",
         )
+        directory = self._card.identity.id
         with self._bases.use("demo") as base:
             write_prompt(output, base.encoder, 512, 1.0)
-            directory = base.card.identity.id
         script = ROOT / "benchmarks" / "performance" / "peer.py"
         places = ["--base", directory, "--output", str(output)]
         wanted = ["--learning-rate", "2e-4", "--batch", "8", "--epochs", "3", "--seed", str(cell.seed)]
@@ -280,8 +287,7 @@ class Study:
     def _together(self, scored: dict[str, Scored]) -> dict[str, float]:
         probabilities = [row for one in scored.values() for row in one.probabilities]
         labels = [LABELS.index(row.correct_label) for name in scored for row in self._read(name)]
-        metrics = compute_metrics(probabilities, labels)
-        return {key: getattr(metrics, key) for key in FIGURES}
+        return figures(compute_metrics(probabilities, labels))
 
     def _read(self, name: str) -> list[Sample]:
         lines = (self._data / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
@@ -298,10 +304,9 @@ class Study:
         ]
 
 
-def figures(scored: Scored) -> dict[str, float]:
-    """What a cell's file says of a subject on a set."""
-    assert scored.metrics is not None
-    return {key: getattr(scored.metrics, key) for key in FIGURES}
+def figures(metrics: Metrics | None) -> dict[str, float]:
+    """What a cell's file says of a subject on some rows."""
+    return {key: getattr(metrics, key) for key in ("accuracy", "brier", "loss", "calibration_error")}
 
 
 def table(directory: Path) -> str:

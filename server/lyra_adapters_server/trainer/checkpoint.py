@@ -30,7 +30,7 @@ LOG = logging.getLogger(__name__)
 
 TENSORS_FILE = "state.safetensors"
 CONTENT_FILE = "state.json"
-FORMAT = 1
+FORMAT = 2
 
 # The newest, and one to fall back to.
 _KEPT = 2

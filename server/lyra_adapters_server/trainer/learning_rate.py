@@ -7,7 +7,7 @@ from lyra_adapters_server.types import BaseCard
 # Measured on a causal model of this width (docs/learning.md): 5e-4 and 1e-3 learn too little in a few epochs; 3e-3
 # learns more with most seeds, and nothing for long with others.
 _WIDTH, _PEAK = 576, 2e-3
-# Encoders learn best at a third of it and lose above: measured on one of width 384, at 1e-3 to 8e-3.
+# Encoders learn less above a third of it, as far as was tried.
 _ENCODERS = 1 / 3
 # A version that is gone on from is to keep what it knows, so it takes smaller steps.
 _CONTINUED = 1 / 2

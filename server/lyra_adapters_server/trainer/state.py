@@ -160,6 +160,5 @@ class TrainState:
         self.best_metrics = Metrics.model_validate(best) if best else None
         self.evaluations_without_gain = int(numbers["evaluations_without_gain"])
         self.evaluated_step = int(numbers["evaluated_step"])
-        # Checkpoints of earlier versions lack it: then the next evaluation is the lowest.
-        self._lowest = list(numbers.get("lowest", ()))
+        self._lowest = list(numbers["lowest"])
         self.seconds = float(numbers["seconds"])

@@ -111,6 +111,6 @@ def test_wide_models_encoders_and_what_is_gone_on_from_get_a_lower_peak(
 ) -> None:
     card = tiny_bases("llama").get("tiny").card
     name = card.default_target_modules[0]
-    update: dict[str, Any] = {"linear_modules": {**card.linear_modules, name: (8, width)}}
-    wide = card.model_copy(update={**update, **({"prompt": None} if encoder else {})})
+    modules, prompt = {**card.linear_modules, name: (8, width)}, None if encoder else card.prompt
+    wide = card.model_copy(update={"linear_modules": modules, "prompt": prompt})
     assert usual_peak(wide, continued=continued) == expected
