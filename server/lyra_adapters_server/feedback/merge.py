@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lyra_adapters_server.errors import Violation, invalid
 from lyra_adapters_server.feedback.split import normalized
-from lyra_adapters_server.types import Sample
+from lyra_adapters_server.types import LABELS, Sample
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,17 @@ def pair_digest(sample: Sample) -> str:
 def content_digest(sample: Sample, pair: str = "") -> str:
     """Digest of the pair and its label: what a version learns from a row. `pair` saves making its digest again."""
     return hashlib.sha256(f"{pair or pair_digest(sample)}\0{sample.correct_label}".encode()).hexdigest()[:32]
+
+
+def contents_of_pair(sample: Sample) -> frozenset[str]:
+    """Every content that tells a model something of a row's pair: whatever the label, and the other way round."""
+    turned = sample.model_copy(update={"premise": sample.hypothesis, "hypothesis": sample.premise})
+    return frozenset(
+        content_digest(one.model_copy(update={"correct_label": label}), pair)
+        for one in (sample, turned)
+        for pair in (pair_digest(one),)
+        for label in LABELS
+    )
 
 
 def _with_id(sample: Sample) -> Sample:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from sqlalchemy import Connection
 
 from lyra_adapters_server.executors.base import Executor
 from lyra_adapters_server.feedback.general import GeneralRows
-from lyra_adapters_server.feedback.merge import content_digest
+from lyra_adapters_server.feedback.merge import content_digest, contents_of_pair
 from lyra_adapters_server.jobs.champion import Champion
 from lyra_adapters_server.jobs.prepared import Prepared, RowScores
 from lyra_adapters_server.registry.anchor import anchor_positions
@@ -29,10 +30,17 @@ Stored = dict[str, Any]
 
 @dataclass(frozen=True)
 class Verdict:
-    """The gate's judgement, and which held-out reviews it left out because one of the two has trained on them."""
+    """The gate's judgement, and what it left out because one of the two has trained on it.
+
+    Attributes:
+        judgement: On the other rows.
+        excluded: Positions of held-out reviews.
+        general: The general rows that were looked at.
+    """
 
     judgement: Judgement
     excluded: frozenset[int]
+    general: Evidence
 
 
 class Judging:
@@ -43,17 +51,18 @@ class Judging:
         self._executor = executor
         self._general = general
 
-    def general_rows(self, spec: TrainSpec) -> tuple[Sample, ...]:
-        """The general rows that the gate asks about; none where reviews are the anchor, or none was held out."""
-        if not spec.validation_samples or anchor_positions(spec.validation_samples):
-            return ()
-        return self._general[spec.base_alias].anchor
+    async def score(self, subject: AdapterRef, spec: TrainSpec, trained_on: set[str]) -> RowScores:
+        """A model's probabilities on the gate's rows, under its own prompt. Raises WorkerDied, WorkFailed.
 
-    async def score(self, subject: AdapterRef, spec: TrainSpec) -> RowScores:
-        """A model's probabilities on the gate's rows, under its own prompt. Raises WorkerDied, WorkFailed."""
-        held_out, general = spec.validation_samples, self.general_rows(spec)
+        General rows are asked about unless reviews that neither has trained on are the anchor; the metrics are of all
+        held-out rows.
+        """
+        held_out = spec.validation_samples
         if not held_out:
             return RowScores(held_out=[], general=[], metrics=None)
+        # On a thread: digests of every row.
+        left = await asyncio.to_thread(lambda: [row for row in held_out if not _known(row, trained_on)])
+        general = () if not left or anchor_positions(left) else self._general[spec.base_alias].anchor
         # Each on its own: the trainer knows what it has said of the same set before, and either may be new.
         first = await self._ask(subject, spec, held_out)
         rest = (await self._ask(subject, spec, general)).probabilities if general else []
@@ -73,12 +82,26 @@ class Judging:
         )
 
     def judge(self, spec: TrainSpec, prepared: Prepared, trained_on: set[str]) -> Verdict:
-        """Judges on the rows whose content (feedback/merge.py) neither has trained on."""
+        """Judges on the rows whose pair neither has trained on, under any label.
+
+        Args:
+            spec: Of the job.
+            prepared: Both models' probabilities.
+            trained_on: Content (feedback/merge.py) of what the champion or the challenger's parent was trained on.
+        """
         rows, champion, challenger = spec.validation_samples, prepared.champion_scores, prepared.scores
-        excluded = {index for index, row in enumerate(rows) if trained_on and content_digest(row) in trained_on}
-        held_out = Evidence(rows, champion.held_out, challenger.held_out).at(set(range(len(rows))) - excluded)
-        general = Evidence(self.general_rows(spec), champion.general, challenger.general)
-        return Verdict(judge(held_out, general, (*spec.training_samples, *rows)), frozenset(excluded))
+        kept = {index for index, row in enumerate(rows) if not _known(row, trained_on)}
+        held_out = Evidence(rows, champion.held_out, challenger.held_out).at(kept)
+        general = Evidence([], [], [])
+        anchor = self._general[spec.base_alias].anchor if champion.general else ()
+        # Both were asked about them, and before a restart they were the same rows.
+        if len(champion.general) == len(challenger.general) == len(anchor):
+            known = trained_on.union(map(content_digest, spec.training_samples))
+            left = [index for index, row in enumerate(anchor) if not _known(row, known)]
+            general = Evidence(anchor, champion.general, challenger.general).at(left)
+        excluded = frozenset(range(len(rows))) - kept
+        judgement = judge(held_out, general, (*spec.training_samples, *rows), excluded=len(excluded))
+        return Verdict(judgement, excluded, general)
 
 
 def contents_seen(connection: Connection, champion: Champion, continue_from: str) -> set[str]:
@@ -103,12 +126,17 @@ def verdict_payload(verdict: Verdict) -> dict[str, Any]:
     return found
 
 
-def row_record(prepared: Prepared, verdict: Verdict, held_out: Sequence[Sample], general: Sequence[Sample]) -> Stored:
+def _known(row: Sample, contents: set[str]) -> bool:
+    """Whether one who was trained on these contents has seen the row's pair, as it is or turned round."""
+    return bool(contents) and not contents.isdisjoint(contents_of_pair(row))
+
+
+def row_record(prepared: Prepared, verdict: Verdict, held_out: Sequence[Sample]) -> Stored:
     """Both models' probabilities by row, as they are kept for the report: in the rows' order, no texts."""
     champion, challenger = prepared.champion_scores, prepared.scores
     return {
         "held_out": _rows(held_out, champion.held_out, challenger.held_out),
-        "general": _rows(general, champion.general, challenger.general),
+        "general": _rows(verdict.general.samples, verdict.general.champion, verdict.general.challenger),
         "excluded": sorted(verdict.excluded),
     }
 

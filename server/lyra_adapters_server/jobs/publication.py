@@ -65,13 +65,13 @@ class Publisher:
         force then. Raises LeaseLost, CancelledByCaller, WorkerDied, StorageFailed.
         """
         challenger = AdapterRef(name=job.adapter, base_alias=spec.base_alias, directory=spec.output_dir)
-        champion, _ = await self._champion(job, spec)
+        champion, trained_on = await self._champion(job, spec)
         prepared = Prepared(
             trained=trained,
             base=self._card(spec),
-            scores=await self._judging.score(challenger, spec),
+            scores=await self._judging.score(challenger, spec, trained_on),
             champion=champion.ref,
-            champion_scores=await self._judging.score(champion.ref, spec),
+            champion_scores=await self._judging.score(champion.ref, spec, trained_on),
         )
         number = await self._database.write(partial(self._reserve, job=job), "publish.reserve")
         return await self._enter(job, spec, prepared, number, Path(spec.output_dir), None)
@@ -116,8 +116,13 @@ class Publisher:
         while True:
             champion, trained_on = await self._champion(job, spec)
             if champion.ref != prepared.champion:
-                scores = await self._judging.score(champion.ref, spec)
+                scores = await self._judging.score(champion.ref, spec, trained_on)
                 prepared = prepared.model_copy(update={"champion": champion.ref, "champion_scores": scores})
+                if scores.general and not prepared.scores.general:
+                    # This one was trained on more of the held-out rows, so that the general rows are to decide.
+                    challenger = AdapterRef(name=job.adapter, base_alias=spec.base_alias, directory=str(source))
+                    again = await self._judging.score(challenger, spec, trained_on)
+                    prepared = prepared.model_copy(update={"scores": again})
                 files = None
             # On a thread: thousands of resamples, and a digest of every row.
             verdict = await asyncio.to_thread(self._judging.judge, spec, prepared, trained_on)
@@ -278,7 +283,7 @@ class Publisher:
         )
         give_up(connection, job.job_id)
         remember_uses(connection, job.adapter, number, uses)
-        rows = row_record(prepared, verdict, spec.validation_samples, self._judging.general_rows(spec))
+        rows = row_record(prepared, verdict, spec.validation_samples)
         store.remember_rows(connection, job.adapter, number, rows)
         if activated:
             asked = Asked(principal=job.principal, actor=job.actor, reason=judgement.explanation, job_id=job.job_id)

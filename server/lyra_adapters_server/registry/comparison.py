@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, ndtr, ndtri
+from scipy.special import bdtr, ndtr, ndtri, stdtrit
 
 from lyra_adapters_server.types import LABELS, Sample
 
@@ -17,13 +17,20 @@ Probabilities = Sequence[tuple[float, float, float]]
 
 # Resamples of a bootstrap: enough that a bound moves by less than its own rounding when the seed changes.
 RESAMPLES = 2000
+# Spread of half a document each way, with a Brier difference of 0.5, which a bootstrap adds: few that happen to agree
+# would else claim certainty.
+_HALF_DOCUMENTS = 0.5 * 0.5 * math.sqrt(2)
 # Chance of an experiment with the rows that are asked for to decide, if the difference is what it seems.
 POWER = 0.8
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A difference, challenger minus champion, with an interval of the stated confidence and its per-row variance."""
+    """A difference, challenger minus champion, with a 95 % interval and its per-row variance.
+
+    Bounds are Student's, with one degree of freedom for each document but one: a spread that a handful of documents
+    show may be far from theirs, and a single one shows none.
+    """
 
     value: float
     low: float
@@ -31,14 +38,15 @@ class Estimate:
     # What one row adds to the variance of the mean; the variance of `value` is this over the rows.
     row_variance: float
     rows: int
+    documents: int
 
     def lower(self, confidence: float) -> float:
         """The bound below which the difference lies with at most probability 1 - `confidence`."""
-        return self.value - float(ndtri(confidence)) * self.error
+        return self.value - student(confidence, self.documents) * self.error
 
     def upper(self, confidence: float) -> float:
         """The bound above which the difference lies with at most probability 1 - `confidence`."""
-        return self.value + float(ndtri(confidence)) * self.error
+        return self.value + student(confidence, self.documents) * self.error
 
     @property
     def error(self) -> float:
@@ -101,6 +109,11 @@ class Chance:
         return self.rows * (float(ndtri(1 - significance) + ndtri(POWER)) / self.z) ** 2
 
 
+def student(confidence: float, documents: int) -> float:
+    """Standard errors from a mean over so many documents to its one-sided bound; infinite for a single document."""
+    return float(stdtrit(documents - 1, confidence)) if documents > 1 else math.inf
+
+
 def mcnemar(gained: int, lost: int) -> float:
     """Exact two-sided p-value of McNemar's test: rows that changed fall either way like a fair coin (1947).
 
@@ -123,8 +136,9 @@ def compare(
     The interval of the accuracies' difference adds half a gained and half a lost row to each stratum (rows of equal
     weight), as Agresti and Min (2005) do for matched pairs: without that, few rows that happen to agree would claim
     certainty. The Brier scores' difference gets a paired bootstrap that draws whole documents (rows of one group or
-    one premise), because rows of one document err together. The same documents widen the accuracies' interval by the
-    design effect that the rows show.
+    one premise), because rows of one document err together, and adds half a document each way. The same documents
+    widen the accuracies' interval by the design effect that the rows show. Both intervals are as much wider as few
+    documents ask for (Hesterberg, 2015, What teachers should know about the bootstrap).
 
     Args:
         samples: The rows, with their correct labels.
@@ -201,7 +215,10 @@ def _accuracy(
         changed, mean = (np.abs(stratum).sum() + 1) / count, stratum.sum() / count
         # The stratum's share of the weighted mean, squared, times the variance of its own mean.
         variance += float((level * len(stratum) / rows) ** 2 * (changed - mean**2) / count)
-    return _estimate(value, variance * _design_effect(weight * difference, clusters), rows)
+    effect = _design_effect(weight * difference, clusters) * _few(len(clusters))
+    reach = student(0.975, len(clusters)) * math.sqrt(variance * effect)
+    low, high = max(-1.0, value - reach), min(1.0, value + reach)
+    return Estimate(value, low, high, variance * effect * rows, rows, len(clusters))
 
 
 def _design_effect(values: NDArray[np.float64], clusters: list[NDArray[np.int64]]) -> float:
@@ -212,17 +229,24 @@ def _design_effect(values: NDArray[np.float64], clusters: list[NDArray[np.int64]
     return max(1.0, together / alone) if alone > 0 else 1.0
 
 
+def _few(documents: int) -> float:
+    """What a variance over few documents must be multiplied with, since their own mean was taken from each."""
+    return documents / max(1, documents - 1)
+
+
 def _bootstrap(values: NDArray[np.float64], weight: NDArray[np.float64], clusters: list[NDArray[np.int64]]) -> Estimate:
-    """A percentile interval of the weighted mean over resampled documents; the same rows give the same bounds."""
+    """An interval of the weighted mean over resampled documents; the same rows give the same bounds.
+
+    Percentiles, spread from the mean by as much as few documents ask for.
+    """
+    value, rows, documents = float(values.mean()), len(values), len(clusters)
     sums = np.array([values[rows].sum() for rows in clusters])
     weights = np.array([weight[rows].sum() for rows in clusters])
-    drawn = np.random.default_rng(0).integers(len(clusters), size=(RESAMPLES, len(clusters)))
+    random = np.random.default_rng(0)
+    drawn = random.integers(documents, size=(RESAMPLES, documents))
     means = sums[drawn].sum(axis=1) / weights[drawn].sum(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    rows = len(values)
-    return Estimate(float(values.mean()), float(low), float(high), float(means.var()) * rows, rows)
-
-
-def _estimate(value: float, variance: float, rows: int) -> Estimate:
-    reach = float(ndtri(0.975)) * math.sqrt(variance)
-    return Estimate(value, max(-1.0, value - reach), min(1.0, value + reach), variance * rows, rows)
+    means += random.normal(0, _HALF_DOCUMENTS / documents, RESAMPLES)
+    few = _few(documents)
+    wider = math.sqrt(few) * student(0.975, documents) / float(ndtri(0.975))
+    low, high = (value + wider * (float(bound) - value) for bound in np.quantile(means, (0.025, 0.975)))
+    return Estimate(value, max(-2.0, low), min(2.0, high), float(means.var()) * few * rows, rows, documents)

@@ -35,6 +35,8 @@ CONFIDENCE = 0.9
 ACCURACY_MARGIN = 0.08
 
 
+# Reviews of fewer documents than this say little, however many they are.
+FEW_DOCUMENTS = 10
 # More than this, and the honest answer is that the two are too alike for reviews to tell.
 MOST_REVIEWS = 20_000
 
@@ -120,13 +122,14 @@ class Judgement:
     more_reviews: int = 0
 
 
-def judge(held_out: Evidence, general: Evidence, reviews: Sequence[Sample] = ()) -> Judgement:
+def judge(held_out: Evidence, general: Evidence, reviews: Sequence[Sample] = (), *, excluded: int = 0) -> Judgement:
     """The rule by which a challenger is put in force, or not. The whole of it is here.
 
     The *anchor* is rows that no model's errors chose: the held-out reviews that show use as it is, where there are
     enough (anchor.anchor_positions), else the base model's general rows. The other held-out reviews were *picked out*
     because a model erred on them. Models are compared on rows that neither has trained on: McNemar's exact test on the
-    rows that changed sides, and intervals of the differences of accuracy and Brier score (comparison.compare).
+    rows that changed sides, and intervals of the differences of accuracy and Brier score (comparison.compare), which
+    are wide where rows are of few documents, and say nothing where they are of one.
 
     1. UNDECIDED if no review was held out, or there is no anchor.
     2. WORSE if the challenger *loses* on the anchor or on all held-out reviews: significantly fewer rows right, and a
@@ -149,21 +152,26 @@ def judge(held_out: Evidence, general: Evidence, reviews: Sequence[Sample] = ())
         held_out: The held-out reviews.
         general: The general rows; not looked at where reviews are the anchor.
         reviews: All reviews of the job, trained on and held out: their error rate gives the weights.
+        excluded: Reviews that were held out, and are not among these because one of the two was trained on them.
     """
     if not held_out.samples:
-        return Judgement(Outcome.UNDECIDED, "No rows were held out, so the two could not be compared.")
+        return _nothing_to_compare_on(excluded, sent=len(reviews))
     everything = _reviews(held_out, reviews)
     chosen = set(anchor_positions(held_out.samples))
     picked = held_out.at(index for index in range(len(held_out.samples)) if index not in chosen)
     corrections = picked.at(index for index, row in enumerate(picked.samples) if is_correction(row))
     learnt = _learnt(corrections) if corrections.samples else None
-    if not chosen and not general.samples:
+    # Further reviews are held out in this share.
+    share = (len(held_out.samples) + excluded) / max(len(reviews), len(held_out.samples) + excluded)
+    if not chosen and len(general.samples) < MIN_ANCHOR_ROWS:
         return Judgement(
             Outcome.UNDECIDED,
-            "The held-out reviews alone can't say what learning them cost, and there are no general rows. On "
-            f"{_words(everything, 'held-out reviews')}",
+            "The held-out reviews alone can't say what learning them cost, and there are "
+            f"{'too few' if general.samples else 'no'} general rows that neither was trained on. "
+            f"On {_words(everything, 'held-out reviews')}",
             everything,
             learnt=learnt,
+            more_reviews=_tens(max(1, MIN_ANCHOR_ROWS - everything.rows) / share),
         )
     anchor = _reviews(held_out.at(chosen), reviews) if chosen else _plain(general)
     knows = _chance(held_out.at(chosen)) if chosen else None
@@ -177,9 +185,21 @@ def judge(held_out: Evidence, general: Evidence, reviews: Sequence[Sample] = ())
         outcome = Outcome.NOT_WORSE
     more = 0
     if outcome is Outcome.UNDECIDED:
-        more = _more_reviews(everything, anchor, knows, learnt, sent=len(reviews))
+        more = _more_reviews(everything, anchor, knows, learnt, share=share)
     explanation = _explain(outcome, everything, anchor, learnt, general=not chosen, more=more)
     return Judgement(outcome, explanation, everything, anchor, not chosen, learnt, more)
+
+
+def _nothing_to_compare_on(excluded: int, *, sent: int) -> Judgement:
+    if not excluded:
+        return Judgement(Outcome.UNDECIDED, "No rows were held out, so the two could not be compared.")
+    more = _tens(MIN_ANCHOR_ROWS * max(sent, excluded) / excluded)
+    return Judgement(
+        Outcome.UNDECIDED,
+        f"One of the two was trained on all {excluded} held-out reviews, so they could not be compared; about {more:,} "
+        "more reviews, of other documents, would decide.",
+        more_reviews=more,
+    )
 
 
 def _shown(knows: Chance | None, learnt: Learnt | None, everything: Comparison) -> bool:
@@ -244,14 +264,13 @@ def _learnt(found: Evidence) -> Learnt:
 
 
 def _more_reviews(
-    reviews: Comparison, anchor: Comparison, knows: Chance | None, learnt: Learnt | None, *, sent: int
+    reviews: Comparison, anchor: Comparison, knows: Chance | None, learnt: Learnt | None, *, share: float
 ) -> int:
     """About how many more reviews would decide, if the differences are what they seem; 0 if none would.
 
     Reviews decide by those that are held out, so the held-out share of this job is assumed of the further ones. Where
     the general rows are the anchor (`knows` is None), more reviews decide by becoming the anchor themselves.
     """
-    share = reviews.rows / max(sent, reviews.rows)
     needed: list[float] = []
     if not cost_excluded(anchor):
         kept = anchor.brier.rows_for(BRIER_MARGIN - anchor.brier.value, CONFIDENCE)
@@ -263,9 +282,16 @@ def _more_reviews(
         needed.append((learnt.rows_needed - learnt.rows) / (learnt.rows / reviews.rows))
     else:
         needed.append(MIN_ANCHOR_ROWS - reviews.rows)
-    more = max(needed) / share
-    # To tens, upwards: it is a guess, and should not look like a count.
-    return math.ceil(max(more, 1.0) / 10) * 10 if more <= MOST_REVIEWS else 0
+    found, documents = _tens(max(needed) / share), reviews.brier.documents
+    if found or documents >= FEW_DOCUMENTS:
+        return found
+    # The differences are hardly what they seem on so few; on more it will show.
+    return _tens((FEW_DOCUMENTS - documents) * reviews.rows / documents / share)
+
+
+def _tens(reviews: float) -> int:
+    """Upwards to tens: it is a guess, and should not look like a count. 0 if it is more than anybody sends."""
+    return math.ceil(max(reviews, 1.0) / 10) * 10 if reviews <= MOST_REVIEWS else 0
 
 
 def _explain(
@@ -289,7 +315,8 @@ def _explain(
         words.append(f"What that cost is judged on {_words(anchor, which)}")
     if outcome is Outcome.UNDECIDED:
         why = "what it has right could be chance" if cost_excluded(anchor) else "a cost can't be excluded"
-        asked = f"about {more:,} more reviews would decide" if more else "more reviews alone would hardly decide"
+        other = ", of other documents," if reviews.brier.documents < FEW_DOCUMENTS else ""
+        asked = f"about {more:,} more reviews{other} would decide" if more else "more reviews alone would hardly decide"
         return f"Undecided: {why}; {asked}. On {' '.join(words)}"
     first = {Outcome.BETTER: "Better", Outcome.NOT_WORSE: "Not worse", Outcome.WORSE: "Worse"}[outcome]
     return f"{first}: on {' '.join(words)}"

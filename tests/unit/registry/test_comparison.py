@@ -116,3 +116,36 @@ def test_rows_of_one_document_count_for_less_against_chance() -> None:
     together = beyond_chance(samples(labels, [f"d{label}" for label in labels]), told)
     assert together.z < alone.z
     assert alone.rows_for(0.001) < together.rows_for(0.001)
+
+
+@pytest.mark.parametrize("documents", [1, 2, 3, 10, 60])
+def test_few_documents_say_little(documents: int) -> None:
+    labels = [0] * 60
+    random = np.random.default_rng(1)
+    challenger = [tuple(row) for row in random.dirichlet([3, 1, 1], 60)]
+    rows = samples(labels, [str(index % documents) for index in range(60)])
+    found = compare(rows, [SURE[0]] * 60, challenger)
+    alone = compare(samples(labels), [SURE[0]] * 60, challenger)
+    if documents == 1:
+        assert (found.brier.low, found.brier.high, found.accuracy.low, found.accuracy.high) == (-2, 2, -1, 1)
+        assert found.brier.upper(0.9) == math.inf
+    elif documents < 10:
+        assert found.brier.upper(0.9) - found.brier.value > 1.3 * found.brier.error
+    else:
+        assert found.brier.high - found.brier.low < 2 * (alone.brier.high - alone.brier.low)
+
+
+def test_intervals_of_few_documents_hold_the_truth_as_often_as_they_claim() -> None:
+    """Rows of one document err alike, and there is no difference between the models."""
+    random = np.random.default_rng(2)
+    for documents in (2, 3, 5, 10):
+        rows = samples([0] * documents * 4, [str(index // 4) for index in range(documents * 4)])
+        missed = 0
+        for _ in range(300):
+            shift = np.repeat(random.normal(0, 0.1, documents), 4) + random.normal(0, 0.03, documents * 4)
+            before = [(0.5, 0.3, 0.2)] * len(rows)
+            after = [(0.5 + move, 0.3 - move / 2, 0.2 - move / 2) for move in shift]
+            curvature = float(np.mean([(-0.5) ** 2 * 0 + 1.5 * move**2 for move in shift]))
+            brier = compare(rows, before, after).brier
+            missed += not brier.low - curvature <= 0 <= brier.high + curvature
+        assert missed <= 0.08 * 300, documents

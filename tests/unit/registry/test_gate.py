@@ -145,8 +145,40 @@ def test_undecided_without_rows_to_compare_on() -> None:
     assert judge(NONE, general()) == Judgement(
         Outcome.UNDECIDED, "No rows were held out, so the two could not be compared."
     )
-    assert judge(evidence(corrections(30), 0.0, 0.9), NONE).outcome == Outcome.UNDECIDED
     assert not Outcome.UNDECIDED.passes
+
+
+def test_undecided_where_all_that_was_held_out_was_trained_on_and_it_is_said_what_would_decide() -> None:
+    sent = plain(200)
+    judgement = judge(NONE, general(), sent, excluded=40)
+    assert (judgement.outcome, judgement.more_reviews) == (Outcome.UNDECIDED, 200)
+    assert "trained on all 40 held-out reviews" in judgement.explanation
+    # Of the further ones as many are held out as of these, whatever of these is left.
+    some = judge(evidence(plain(4), 0.2, 0.6), general(), sent, excluded=36)
+    assert (some.outcome, some.more_reviews) == (Outcome.UNDECIDED, 180)
+
+
+@pytest.mark.parametrize(("count", "word"), [(0, "no"), (39, "too few")])
+def test_undecided_with_hardly_any_general_rows(count: int, word: str) -> None:
+    few = evidence(plain(count, "g"), 0.6, 0.6, same=True) if count else NONE
+    judgement = judge(evidence(corrections(30), 0.0, 0.9), few, corrections(150))
+    assert (judgement.outcome, judgement.more_reviews) == (Outcome.UNDECIDED, 50)
+    assert f"there are {word} general rows that neither was trained on" in judgement.explanation
+
+
+@pytest.mark.parametrize("documents", [1, 2, 3])
+@pytest.mark.parametrize("rows", [1, 3, 10, 45])
+def test_a_handful_of_documents_condemns_nothing(documents: int, rows: int) -> None:
+    """A little less sure of the truth in every row, and no row more or less right."""
+    held_out = [
+        Sample(id=str(i), premise=f"p{i}", hypothesis="h", correct_label=LABELS[i % 3], group=str(i % documents))
+        for i in range(rows)
+    ]
+    sure, shy = ([0.3, 0.4, 0.3], [0.2, 0.5, 0.3])
+    found = [[tuple(side[(place - i) % 3] for place in range(3)) for i in range(rows)] for side in (sure, shy)]
+    judgement = judge(Evidence(held_out, *found), general())  # type: ignore[arg-type]
+    assert judgement.outcome == Outcome.UNDECIDED, judgement.explanation
+    assert "of other documents" in judgement.explanation
 
 
 def test_the_explanation_has_the_numbers() -> None:
