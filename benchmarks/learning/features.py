@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from lyra_adapters_server.feedback.general import shipped_rows
 from lyra_adapters_server.trainer.bases import Bases
 from lyra_adapters_server.trainer.data import encode_pairs, make_batch, split_by_length
@@ -38,10 +39,11 @@ def main() -> None:
         pass
     found: dict[str, Any] = {}
     with bases.use("demo") as base:
+        # The trainer's own computes no states but those that a head reads.
+        body: Any = transformers.AutoModel.from_pretrained(base.card.identity.id, dtype=torch.bfloat16).eval()
         for name, rows in sets.items():
             pairs = [Pair(premise=row["premise"], hypothesis=row["hypothesis"]) for row in rows]
             encoded = encode_pairs(pairs, base.encoder, 512)
-            body: Any = base.model.base_model
             features = np.zeros((len(rows), 2 * body.config.hidden_size), dtype=np.float32)
             for chosen in split_by_length([len(row.tokens) for row in encoded], TOKENS):
                 batch = make_batch([encoded[index] for index in chosen], base.padding, base.device)
