@@ -20,7 +20,7 @@ class Queued(Model):
         position: Its place in the queue when it was accepted; 1 is next.
         merged_duplicates: Rows merged because the same pair came more than once with the same label.
         dropped_conflicts: Rows dropped in favour of a newer one with another label.
-        merged_near_duplicates: Recorded reviews merged because their pairs differ by a few characters.
+        merged_near_duplicates: Recorded reviews merged because their pairs differ in punctuation or spelling alone.
     """
 
     position: int = 0

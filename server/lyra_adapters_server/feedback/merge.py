@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lyra_adapters_server.errors import Violation, invalid
-from lyra_adapters_server.feedback.split import normalized
+from lyra_adapters_server.feedback.texts import normalized
 from lyra_adapters_server.types import LABELS, Sample
 
 

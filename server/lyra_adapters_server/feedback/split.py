@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lyra_adapters_server.feedback.texts import normalized
 from lyra_adapters_server.types import Sample
 
 
@@ -26,11 +26,6 @@ class Cluster:
 
     rows: tuple[int, ...]
     keys: frozenset[str]
-
-
-def normalized(text: str) -> str:
-    """Text as it is compared: Unicode NFKC, case and runs of white space ignored."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def keys_of(sample: Sample) -> list[str]:

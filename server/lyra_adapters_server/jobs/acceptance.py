@@ -105,7 +105,7 @@ def _store(
     if recorded:
         # After it was decided whether training is due: Status counts them, too.
         few = merge_near_duplicates(samples)
-        samples, near = few.samples, few.merged
+        samples, near = few.samples, len(few.merged)
     divided = split(samples, new.training.validation_fraction, new.adapter, known)
     if not divided.training:
         raise invalid(

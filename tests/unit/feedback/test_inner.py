@@ -5,7 +5,6 @@ from collections import Counter
 import pytest
 from lyra_adapters_server.feedback.general import GeneralRows
 from lyra_adapters_server.feedback.inner import inner_folds
-from lyra_adapters_server.feedback.near import merge_near_duplicates
 from lyra_adapters_server.feedback.replay import has_confirmations, replay_rows
 from lyra_adapters_server.jobs.settling import settle_training
 from lyra_adapters_server.types import LABELS, Label, Sample, TrainingConfig
@@ -52,32 +51,7 @@ def pair(premise: str, hypothesis: str = "Naps help memory.", label: Label = Lab
     return Sample(id="", premise=premise, hypothesis=hypothesis, correct_label=label)
 
 
-TEXT = "In a randomised trial with 42 students a nap of 20 minutes improved the recall of word lists by 11 percent."
-
-
-def test_texts_that_were_typed_again_are_merged_into_the_last() -> None:
-    again = pair(TEXT.replace("randomised", "randomized"), "Naps help memory")
-    found = merge_near_duplicates([pair(TEXT), pair("Something else altogether."), again])
-    assert found.merged == 1
-    assert found.samples[-1] == again
-    assert len(found.samples) == 2
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        pair(TEXT.replace("42", "43")),
-        pair(TEXT.replace("improved", "never improved")),
-        pair(TEXT.replace("improved", "worsened")),
-        pair(TEXT.replace("a randomised", "an unrandomised")),
-        pair("これは眠りの質を高める。", "昼寝は記憶を助ける。"),
-        pair(TEXT, label=Label.REFUTES),
-        pair(TEXT, hypothesis="Naps do not help memory."),
-        pair("In a trial with 42 students no word of the 20 was recalled 11 percent better."),
-    ],
-)
-def test_what_says_something_else_is_kept(other: Sample) -> None:
-    assert merge_near_duplicates([pair(TEXT), other]).merged == 0
+TEXT = "A nap of 20 minutes improved recall."
 
 
 def test_general_rows_are_replayed_only_where_no_confirmation_does() -> None:
