@@ -62,4 +62,4 @@ def _divide(samples: Sequence[Sample], found: Sequence[Cluster], shares: Sequenc
 
 def _order(cluster: Cluster) -> str:
     # Not the order of split(): its hash decided which clusters are here at all.
-    return min(hashlib.sha256(f"inner\0{key}".encode()).hexdigest() for key in cluster.keys)
+    return min(hashlib.sha256(f"inner\0{key}".encode()).hexdigest() for key in cluster.drawn_by)

@@ -10,14 +10,14 @@ from lyra_adapters_server.types import Sample
 
 
 @dataclass(frozen=True)
-class Merged:
+class Distinct:
     """The samples that remain, and those that were merged into one of them, each in their order."""
 
     samples: list[Sample]
     merged: list[Sample]
 
 
-def merge_near_duplicates(samples: Sequence[Sample]) -> Merged:
+def merge_near_duplicates(samples: Sequence[Sample]) -> Distinct:
     """Merges samples into the last one with the same label whose texts are nearly the same (feedback/texts.py)."""
     pairs = [
         (sample.correct_label, alike(normalized(sample.premise)), alike(normalized(sample.hypothesis)))
@@ -25,7 +25,7 @@ def merge_near_duplicates(samples: Sequence[Sample]) -> Merged:
     ]
     newest = {pair: index for index, pair in enumerate(pairs)}
     last = [newest[pair] == index for index, pair in enumerate(pairs)]
-    return Merged(
+    return Distinct(
         samples=[sample for sample, kept in zip(samples, last, strict=True) if kept],
         merged=[sample for sample, kept in zip(samples, last, strict=True) if not kept],
     )

@@ -1,4 +1,4 @@
-"""How texts are compared: which are the same, and which are nearly the same."""
+"""How texts are compared: which are the same, which are nearly the same, and which have the same letters."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _PAUSES = re.compile(
     rf"|(?<={_TWO})[-\u2010-\u2015](?={_TWO})"
     r"|(?<=\d)[.。]$"
 )
+_WORDS = re.compile(r"[^\W_]+")
 _QUOTES = str.maketrans("‘’‛“”‟", "'''\"\"\"")
 
 # British spellings with their American ones. Typing errors are not recognised: hypotension, too, is a few letters away
@@ -35,7 +36,7 @@ _SPELLINGS = (
 
 
 def normalized(text: str) -> str:
-    """Text as it is the same: Unicode NFKC, but of raised, lowered and broken numbers; case and runs of space ignored."""
+    """Text as it is the same: Unicode NFKC but of what is raised, lowered or a fraction; case, white space ignored."""
     return " ".join(_folded(text).casefold().split())
 
 
@@ -45,7 +46,18 @@ def alike(text: str) -> str:
     They may differ in ordinary punctuation between words, in hyphens inside them, and in British and American spelling.
     Another letter, number or sign is another text, and so are words put together.
     """
-    text = _PAUSES.sub(" ", text.translate(_QUOTES)).strip()
+    return _respelled(_PAUSES.sub(" ", text.translate(_QUOTES)).strip())
+
+
+def letters(text: str) -> str:
+    """The letters and digits of a normalised text, in one spelling: the same for all texts that are nearly the same.
+
+    And for some more, such as 1.5 and 15. So it says what must not stand on two sides of a split, not what is one row.
+    """
+    return "".join(_WORDS.findall(_respelled(text))) or text
+
+
+def _respelled(text: str) -> str:
     for spelling, other in _SPELLINGS:
         text = spelling.sub(other, text)
     return text

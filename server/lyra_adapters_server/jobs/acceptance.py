@@ -12,9 +12,9 @@ from sqlalchemy import Connection
 from lyra_adapters_server.errors import Kind, Refusal, Violation, invalid
 from lyra_adapters_server.feedback.due import Trigger, check_any, check_due
 from lyra_adapters_server.feedback.merge import Merged, merge
-from lyra_adapters_server.feedback.near import merge_near_duplicates
+from lyra_adapters_server.feedback.near import Distinct, merge_near_duplicates
 from lyra_adapters_server.feedback.selection import MAX_SAMPLE_BYTES, MAX_SAMPLES, FeedbackSource, select_feedback
-from lyra_adapters_server.feedback.split import clusters, split
+from lyra_adapters_server.feedback.split import keys_of, split
 from lyra_adapters_server.jobs.limits import QueueLimits, check_queue
 from lyra_adapters_server.jobs.settling import settle_training
 from lyra_adapters_server.registry.names import parse_full_name
@@ -99,14 +99,12 @@ def _store(
     check_due(merged.samples, new.trigger, new_domain=new_domain)
     _check_parent(connection, new)
     versions.ensure_adapter(connection, new.adapter)
-    keys = [key for cluster in clusters(merged.samples) for key in cluster.keys]
+    keys = [key for sample in merged.samples for key in keys_of(sample)]
     known = versions.known_sides(connection, new.adapter, keys)
-    samples, near = merged.samples, 0
-    if recorded:
-        # After it was decided whether training is due: Status counts them, too.
-        few = merge_near_duplicates(samples)
-        samples, near = few.samples, len(few.merged)
-    divided = split(samples, new.training.validation_fraction, new.adapter, known)
+    # After it was decided whether training is due: Status counts them, too.
+    found = merge_near_duplicates(merged.samples) if recorded else Distinct(merged.samples, [])
+    samples, near = found.samples, len(found.merged)
+    divided = split(samples, new.training.validation_fraction, new.adapter, known, found.merged)
     if not divided.training:
         raise invalid(
             [

@@ -4,8 +4,9 @@ import random
 from collections import Counter
 
 import pytest
-from lyra_adapters_server.feedback.split import clusters, split
-from lyra_adapters_server.types import LABELS, Sample
+from lyra_adapters_server.feedback.inner import inner_folds
+from lyra_adapters_server.feedback.split import clusters, keys_of, split
+from lyra_adapters_server.types import LABELS, Sample, TrainingConfig
 
 
 def sample(number: int, group: str = "", premise: str = "", hypothesis: str = "") -> Sample:
@@ -69,3 +70,36 @@ def test_rows_without_a_group_stay_with_their_premise_and_their_mirror_image() -
 
 def test_one_document_cannot_be_divided() -> None:
     assert not split(documents(1, rows=9), 0.2, "a", {}).held_out
+
+
+@pytest.mark.parametrize(("one", "other"), [(" ", ", "), (" ", " - "), (" is", "is"), ("colour", "color")])
+def test_rows_that_are_nearly_the_same_are_kept_and_stand_on_one_side(one: str, other: str) -> None:
+    rows = [sample(number, premise=f"The colour {number} is old", hypothesis=f"claim {number}") for number in range(60)]
+    again = [
+        row.model_copy(update={"id": f"again-{row.id}", "premise": row.premise.replace(one, other, 1)}) for row in rows
+    ]
+    divided = split([*rows, *again], 0.2, "a", {})
+    assert len(divided.training) + len(divided.held_out) == 120
+    assert len(divided.held_out) == pytest.approx(24, abs=2)
+    assert {f"again-{row.id}" for row in divided.held_out if row in rows} == {
+        row.id for row in divided.held_out if row not in rows
+    }
+    training = divided.training
+    for fold in inner_folds(training, TrainingConfig(folds=3)):
+        inside = {training[row].id.removeprefix("again-") for row in fold}
+        assert len(fold) == 2 * len(inside)
+
+
+def test_a_row_keeps_to_the_side_of_what_was_merged_into_it() -> None:
+    rows = [sample(number, premise=f"The nap {number} was long") for number in range(60)]
+    first = split(rows, 0.2, "a", {})
+    held = {row.id for row in first.held_out}
+    # As a registry has them that is older than the keys of letters.
+    known = {key: side for key, side in first.sides.items() if key in {k for row in rows for k in keys_of(row)[:2]}}
+    again = [row.model_copy(update={"premise": row.premise.replace("nap", "nap,")}) for row in rows]
+    later = split(again, 0.5, "a", known, merged=rows)
+    assert {row.id for row in later.held_out} == held
+    assert len(later.training) == 60 - len(held)
+    # And under the keys of both, so that either is found again alone.
+    assert {row.id for row in split(rows, 0.5, "a", later.sides).held_out} == held
+    assert {row.id for row in split(again, 0.5, "a", first.sides).held_out} == held

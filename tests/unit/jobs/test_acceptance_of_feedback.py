@@ -110,3 +110,27 @@ def test_a_new_domain_makes_it_due_once(database: Database) -> None:
     assert job.samples == 3
     with pytest.raises(Refusal, match="have 3 of 5 samples"):
         asyncio.run(accept(database, replace(NEW, request_id=None, domain="sleep"), LIMITS))
+
+
+def test_a_review_that_is_extracted_again_stands_where_it_stood(database: Database) -> None:
+    def extracted(end: str) -> list[Review]:
+        return [
+            Review(
+                Sample(id=f"{n}{end}", premise=f"Nap {n} was long{end}", hypothesis="h", correct_label=Label.SUPPORTS),
+                "",
+                "",
+                None,
+            )
+            for n in range(30)
+        ]
+
+    def sides(request: str) -> list[set[int]]:
+        job, _ = asyncio.run(accept(database, replace(NEW, request_id=request), LIMITS))
+        rows = database.read_now(lambda c: store.job_samples(c, job.job_id))
+        return [{int(row["premise"].split()[1]) for row in side} for side in rows]
+
+    record_now(database, extracted(""))
+    first = sides("11111111-1111-4111-8111-111111111111")
+    assert len(first[1]) == 6
+    record_now(database, extracted("!"))
+    assert sides("22222222-1111-4111-8111-111111111111") == first
