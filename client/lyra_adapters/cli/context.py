@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import getpass
 import inspect
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from lyra_adapters.channel import Connection
+from lyra_adapters.cli import output
 from lyra_adapters.cli.advice import explain
 from lyra_adapters.cli.exits import Exit, of_error
 from lyra_adapters.client import AdapterClient
@@ -166,10 +166,9 @@ def ending(context: Context) -> Iterator[None]:
     try:
         yield
     except AdapterError as error:
-        if context.json:
-            print(json.dumps(error.to_dict(), ensure_ascii=False), file=sys.stderr)
-        else:
-            print(explain(error, context.connection.address), file=sys.stderr)
+        output.note(
+            output.as_json(error.to_dict()) if context.json else str(explain(error, context.connection.address))
+        )
         raise typer.Exit(of_error(error)) from None
     except BrokenPipeError:
         # The reader has enough (`… | head`). Python would complain when it flushes at the end.
@@ -183,7 +182,7 @@ def ending(context: Context) -> Iterator[None]:
 
 def fail(message: str, code: Exit) -> Any:
     """Ends the command with a message."""
-    print(f"Error: {message}", file=sys.stderr)
+    output.note(f"Error: {message}")
     raise typer.Exit(code)
 
 

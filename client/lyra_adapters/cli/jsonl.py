@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from lyra_adapters.cli import output
 from lyra_adapters.convert import ALIASES, coerce
 from lyra_adapters.errors import FieldViolation, InvalidArgument
 from lyra_adapters.models import Pair, Sample
@@ -88,7 +89,7 @@ def _read(path: Path, kind: type[M], silent: Collection[str]) -> Rows[M]:
         raise InvalidArgument(f"{name} has no rows.", reason="EMPTY_FILE")
     if rows.ignored:
         keys = ", ".join(f"{key} ({count})" for key, count in rows.ignored.most_common(10))
-        print(f"Note: {name}: keys that mean nothing here were ignored: {keys}", file=sys.stderr)
+        output.note(f"Note: {name}: keys that mean nothing here were ignored: {keys}")
     return rows
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from lyra_adapters import models as m
 from lyra_adapters.cli import output
+from lyra_adapters.cli.visible import one_line
 from lyra_adapters.resume import Reconnect
 
 
@@ -56,7 +57,7 @@ class JobView:
             return
         self._remember(event.event)
         if self._bar is None:
-            output.say(f"{event.sequence:>4}  {event.kind:<12}  {describe(event)}".rstrip())
+            output.say(one_line(f"{event.sequence:>4}  {event.kind:<12}  {describe(event)}").rstrip())
         else:
             self._update(self._bar, event)
 
@@ -67,7 +68,7 @@ class JobView:
             if self._bar is None:
                 output.note(text)
             else:
-                self._bar.console.print(Text(text, style="yellow"))
+                self._bar.console.print(Text(one_line(text), style="yellow"))
 
     def summary(self) -> None:
         """The scores before and after, and the verdict, after the job's end."""
@@ -101,11 +102,12 @@ class JobView:
             bar.update(self._task, description=f"Waiting, place {what.position}")
             bar.console.print(Text(f"Job {event.job_id}", style="bold"))
         elif isinstance(what, m.Evaluation):
-            bar.console.print(Text(describe(event)))
+            bar.console.print(Text(one_line(describe(event))))
         else:
             bar.update(self._task, description=event.kind.capitalize())
             if not isinstance(what, (m.Checkpointed, m.Published, m.Verdict)):
-                bar.console.print(Text(describe(event), style="yellow" if isinstance(what, m.Warning) else ""))
+                style = "yellow" if isinstance(what, m.Warning) else ""
+                bar.console.print(Text(one_line(describe(event)), style=style))
 
 
 def speed(progress: m.Progress) -> str:

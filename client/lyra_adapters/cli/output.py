@@ -13,16 +13,24 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lyra_adapters.cli.visible import one_line, visible
+
 console = Console(highlight=False)
 
 
 def emit_json(value: Any) -> None:
     """One JSON object on one line, flushed, so that readers of a pipe see events as they come."""
-    print(json.dumps(value, ensure_ascii=False), flush=True)
+    print(as_json(value), flush=True)
+
+
+def as_json(value: Any) -> str:
+    """The value on one line, with every control character escaped."""
+    return visible(json.dumps(value, ensure_ascii=False))
 
 
 def say(text: str, style: str = "") -> None:
     """A line."""
+    text = visible(text)
     if console.is_terminal:
         console.print(Text(text, style=style), soft_wrap=True)
     else:
@@ -31,13 +39,14 @@ def say(text: str, style: str = "") -> None:
 
 def note(text: str) -> None:
     """A line that is not the result; goes to stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(visible(text), file=sys.stderr, flush=True)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
     """A table. Columns whose cells are all empty are left out."""
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    cells = [["" if cell is None else one_line(str(cell)) for cell in row] for row in rows]
     kept = [i for i in range(len(columns)) if not cells or any(row[i] for row in cells)]
+    title = visible(title)
     columns, cells = [columns[i] for i in kept], [[row[i] for i in kept] for row in cells]
     if console.is_terminal:
         drawn = Table(*columns, title=Text(title) if title else None, title_justify="left")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -13,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lyra_adapters.cli import output
 from lyra_adapters.cli.jsonl import lines_of, name_of, parse_line
 from lyra_adapters.convert import coerce
 from lyra_adapters.errors import InvalidArgument
@@ -161,7 +161,7 @@ def _note_ignored(name: str, ignored: Counter[str]) -> None:
     """Says which keys mean nothing here. `reason` does, to a person, but is not stored."""
     if ignored:
         keys = ", ".join(f"{key} ({count})" for key, count in ignored.most_common(10))
-        print(f"Note: {name}: keys that mean nothing here were ignored: {keys}", file=sys.stderr)
+        output.note(f"Note: {name}: keys that mean nothing here were ignored: {keys}")
 
 
 def parse_time(text: str) -> datetime:

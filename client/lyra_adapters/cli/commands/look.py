@@ -9,6 +9,7 @@ import typer
 from lyra_adapters.cli import output
 from lyra_adapters.cli.context import Context, command
 from lyra_adapters.cli.live import scores, speed, verdict
+from lyra_adapters.cli.visible import one_line
 from lyra_adapters.models import Job, JobState, Metrics, PointerChange, ServiceStatus
 
 
@@ -151,7 +152,7 @@ def _job(job: Job) -> None:
         facts.append(("progress", f"step {p.step}/{p.total_steps}, loss {p.loss:.4f}, {speed(p)}"))
     for name, value in facts:
         if value != "":
-            output.say(f"  {name:<15}{value}")
+            output.say(one_line(f"  {name:<15}{value}"))
     if job.failure:
         output.say(f"Failed: {job.failure.reason}: {job.failure.message}", "bold red")
     if job.verdict:

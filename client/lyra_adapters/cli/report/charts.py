@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lyra_adapters.cli.report.figures import LABELS, Bin, Figures
+from lyra_adapters.cli.visible import visible
 
 BEFORE, AFTER, GREY = "#D55E00", "#0072B2", "#595959"
 _SHORT = [label.capitalize() for label in LABELS]
@@ -41,12 +42,13 @@ def image(found: Figures, path: Path) -> None:
     rows = -(-len(drawn) // columns)
     figure = Figure(figsize=(_SIZE[0] * columns, _SIZE[1] * rows + 0.5), layout="constrained")
     verdict = found.version.verdict
-    figure.suptitle(f"{found.version.name}: {verdict.outcome.replace('_', ' ').lower() if verdict else 'no verdict'}")
+    outcome = verdict.outcome.replace("_", " ").lower() if verdict else "no verdict"
+    figure.suptitle(visible(f"{found.version.name}: {outcome}"))
     for number, (title, draw) in enumerate(drawn, start=1):
         axes = figure.add_subplot(rows, columns, number)
         axes.set_title(fill(title, 42), fontsize=10)
         draw(axes, found)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, format="png", dpi=150)
 
 
 def charts(found: Figures) -> list[tuple[str, Draw]]:

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from lyra_adapters.cli.report.charts import charts, svg
 from lyra_adapters.cli.report.figures import Figures, Row
+from lyra_adapters.cli.visible import visible
 
 # Rows shown of each list: enough to see what is going on, few enough to open on a phone.
 MAX_ROWS = 200
@@ -23,7 +24,7 @@ def page(found: Figures) -> str:
         ("Corrections it still gets wrong", "Held-out reviews on which a model had erred.", found.still_wrong),
         ("Rows it broke", "What was in force had these right, and the version has not.", found.broken),
     ]
-    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_shown).from_string(
         files("lyra_adapters.cli.report").joinpath("page.html").read_text(encoding="utf-8")
     )
     verdict = found.version.verdict
@@ -36,3 +37,7 @@ def page(found: Figures) -> str:
         lists=[(title, says, rows[:MAX_ROWS], max(0, len(rows) - MAX_ROWS)) for title, says, rows in lists],
         texts_deleted=found.texts_deleted,
     )
+
+
+def _shown(value: object) -> object:
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
