@@ -68,6 +68,8 @@ def test_the_report_has_the_rows_of_the_verdict_and_the_files_have_no_text(
     assert len(answer.rows) - len(reviews) == version.verdict.anchor.rows
     right = sum(_answer(row.challenger) == row.sample.correct_label for row in reviews)
     assert right / len(reviews) == pytest.approx(version.metrics_after.accuracy)
+    assert answer.champion_metrics.brier == pytest.approx(version.metrics_before.brier, abs=1e-4)
+    assert answer.challenger_metrics.brier == pytest.approx(version.metrics_after.brier, abs=1e-4)
     texts = {row["id"]: row["premise"] for row in rows(60)}
     assert all(row.sample.premise == texts[row.sample.id] for row in reviews)
     for file in Path(version.path).iterdir():

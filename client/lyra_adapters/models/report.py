@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lyra_adapters.models.base import Model
 from lyra_adapters.models.samples import Sample
+from lyra_adapters.models.scores import Metrics
 from lyra_adapters.models.service import Probabilities
 from lyra_adapters.models.versions import AdapterVersion
 
@@ -37,8 +38,12 @@ class Report(Model):
         version: The version; the events of its job have the course of the training.
         rows: Held-out reviews, then the general rows where they were asked about.
         texts_deleted: Whether the texts of the reviews have been deleted since.
+        champion_metrics: Scores of what the version was compared with, on the held-out reviews that are not excluded.
+        challenger_metrics: Scores of the version on the same reviews.
     """
 
     version: AdapterVersion
     rows: tuple[ReportRow, ...] = ()
     texts_deleted: bool = False
+    champion_metrics: Metrics | None = None
+    challenger_metrics: Metrics | None = None

@@ -242,8 +242,14 @@ class FakeServicer(AdapterServiceServicer):
                 _abort(context, "NOT_FOUND", "VERSION_NOT_FOUND", f"There is no version {name}.")
             rows = self._fake.report_rows
             start, end, token = _page(request, len(rows))
+            version: pb.AdapterVersion = convert.encode(found[0])
             return pb.ReportResponse(
-                version=convert.encode(found[0]), rows=rows[start:end], next_page_token=token, total_size=len(rows)
+                version=version,
+                rows=rows[start:end],
+                next_page_token=token,
+                total_size=len(rows),
+                champion_metrics=version.metrics_before if version.HasField("metrics_before") else None,
+                challenger_metrics=version.metrics_after if version.HasField("metrics_after") else None,
             )
 
         return self._answer("Report", request, context, report)

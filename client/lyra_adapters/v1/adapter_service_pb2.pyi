@@ -1019,18 +1019,22 @@ class ReportRequest(_message.Message):
     def __init__(self, adapter: _Optional[str] = ..., version: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ReportResponse(_message.Message):
-    __slots__ = ("version", "rows", "next_page_token", "total_size", "texts_deleted")
+    __slots__ = ("version", "rows", "next_page_token", "total_size", "texts_deleted", "champion_metrics", "challenger_metrics")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     TOTAL_SIZE_FIELD_NUMBER: _ClassVar[int]
     TEXTS_DELETED_FIELD_NUMBER: _ClassVar[int]
+    CHAMPION_METRICS_FIELD_NUMBER: _ClassVar[int]
+    CHALLENGER_METRICS_FIELD_NUMBER: _ClassVar[int]
     version: AdapterVersion
     rows: _containers.RepeatedCompositeFieldContainer[ReportRow]
     next_page_token: str
     total_size: int
     texts_deleted: bool
-    def __init__(self, version: _Optional[_Union[AdapterVersion, _Mapping]] = ..., rows: _Optional[_Iterable[_Union[ReportRow, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ..., texts_deleted: bool = ...) -> None: ...
+    champion_metrics: Metrics
+    challenger_metrics: Metrics
+    def __init__(self, version: _Optional[_Union[AdapterVersion, _Mapping]] = ..., rows: _Optional[_Iterable[_Union[ReportRow, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ..., texts_deleted: bool = ..., champion_metrics: _Optional[_Union[Metrics, _Mapping]] = ..., challenger_metrics: _Optional[_Union[Metrics, _Mapping]] = ...) -> None: ...
 
 class ReportRow(_message.Message):
     __slots__ = ("sample", "general", "champion", "challenger", "excluded")

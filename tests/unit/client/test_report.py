@@ -86,7 +86,8 @@ def made(rows: list[ReportRow]) -> Figures:
     events = [
         TrainEvent(job_id="j", sequence=n, time=None, event=event) for n, event in enumerate(training_script(), start=1)
     ]
-    return figures(Report(version=version(), rows=tuple(rows)), events)
+    told = Report(version=version(), rows=tuple(rows), champion_metrics=BEFORE, challenger_metrics=AFTER)
+    return figures(told, events)
 
 
 ROWS = [
@@ -104,6 +105,24 @@ def test_rows_stand_in_the_lists_they_belong_to() -> None:
     assert [one.hypothesis[-2] for one in found.still_wrong] == ["1"]
     assert [one.hypothesis[-2] for one in found.broken] == ["2", "4"]
     assert len(made([replace(one, excluded=True) for one in ROWS]).broken) == 0
+
+
+def test_what_was_right_already_is_counted_apart() -> None:
+    kept = row(5, correct=0, original=1, before=0, after=0)
+    found = made([*ROWS, kept, row(6, correct=0, original=1, before=0, after=1)])
+    assert [one.hypothesis[-2] for one in found.now_right] == ["0"]
+    assert [one.hypothesis[-2] for one in found.still_wrong] == ["1"]
+    assert [one.hypothesis[-2] for one in found.broken] == ["2", "4", "6"]
+    assert "Right already, and still: 1 more." in page(found)
+    assert "Right already" not in page(made(ROWS))
+
+
+def test_rows_left_out_of_the_verdict_are_said_beside_the_scores() -> None:
+    found = made([*ROWS, replace(ROWS[0], excluded=True)])
+    assert "On 20 held-out rows (left out, since one of the two has trained on them: 1)" in page(found)
+    # Not those of all held-out rows, which the version has.
+    other = figures(Report(version=version()), [])
+    assert (other.scores, other.confusions, other.recalls) == ([], None, None)
 
 
 def test_confusion_recall_and_curve_are_those_of_the_version() -> None:

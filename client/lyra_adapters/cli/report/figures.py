@@ -84,15 +84,32 @@ class Figures:
     recalls: tuple[list[float | None], list[float | None]] | None
     reliability: tuple[list[Bin], list[Bin]]
     differences: list[Difference]
+    # Scores on the held-out rows, but for those left out because one of the two has trained on them.
+    before: Metrics | None = None
+    after: Metrics | None = None
+    left_out: int = 0
     now_right: list[Row] = field(default_factory=list)
+    # Corrections that what was in force had right already, and the version has too.
+    still_right: int = 0
     still_wrong: list[Row] = field(default_factory=list)
     broken: list[Row] = field(default_factory=list)
     texts_deleted: bool = False
 
     @property
+    def rows(self) -> str:
+        """How many held-out rows the scores are on, in words."""
+        left_out = f" (left out, since one of the two has trained on them: {self.left_out})" if self.left_out else ""
+        return f"{self.after.samples if self.after else 0} held-out rows{left_out}"
+
+    @property
+    def already(self) -> str:
+        """What to say of corrections that were right already; empty without any."""
+        return f"Right already, and still: {self.still_right} more." if self.still_right else ""
+
+    @property
     def scores(self) -> list[tuple[str, float, float]]:
         """Name, before and after of each score on the held-out rows; empty where nothing was held out."""
-        before, after = self.version.metrics_before, self.version.metrics_after
+        before, after = self.before, self.after
         if before is None or after is None:
             return []
         names = (
@@ -108,7 +125,7 @@ class Figures:
 def figures(report: Report, events: Iterable[TrainEvent]) -> Figures:
     """Computes them from the report and its job's events."""
     version = report.version
-    before, after = version.metrics_before, version.metrics_after
+    before, after = report.champion_metrics, report.challenger_metrics
     judged = [row for row in report.rows if not row.excluded]
     held_out = [row for row in judged if not row.general]
     shown = [_row(row) for row in judged]
@@ -129,8 +146,12 @@ def figures(report: Report, events: Iterable[TrainEvent]) -> Figures:
             reliability([(row.challenger, row.sample.correct_label) for row in held_out]),
         ),
         differences=_differences(version),
-        now_right=[row for row in corrections if row.after is row.correct],
-        still_wrong=[row for row in corrections if row.after is not row.correct],
+        before=before,
+        after=after,
+        left_out=sum(row.excluded for row in report.rows),
+        now_right=[row for row in corrections if row.before is not row.correct and row.after is row.correct],
+        still_right=sum(row.before is row.correct and row.after is row.correct for row in corrections),
+        still_wrong=[row for row in corrections if row.before is not row.correct and row.after is not row.correct],
         broken=[row for row in shown if row.before is row.correct and row.after is not row.correct],
         texts_deleted=report.texts_deleted,
     )

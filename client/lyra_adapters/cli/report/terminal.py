@@ -15,7 +15,7 @@ def show(found: Figures) -> None:
     output.say(f"{version.name} on {version.base_model}: {version.state}", "bold")
     if found.scores:
         rows = [(name, f"{old:.3f}", f"{new:.3f}", f"{new - old:+.3f}") for name, old, new in found.scores]
-        output.table(("", "before", "after", "change"), rows, f"On {version.validation_samples} held-out rows")
+        output.table(("", "before", "after", "change"), rows, f"On {found.rows}")
     if found.recalls:
         recall = [
             (label, *("no rows" if side[index] is None else f"{side[index]:.0%}" for side in found.recalls))
@@ -30,12 +30,12 @@ def show(found: Figures) -> None:
         output.table(("DIFFERENCE", "value", "95 % interval"), differences)
     if version.verdict:
         verdict(version.verdict)
-    for title, rows_ in (
-        ("Corrections it now gets right", found.now_right),
-        ("Corrections it still gets wrong", found.still_wrong),
-        ("Rows it broke", found.broken),
+    for title, rows_, more in (
+        ("Corrections it now gets right", found.now_right, found.already),
+        ("Corrections it still gets wrong", found.still_wrong, ""),
+        ("Rows it broke", found.broken, ""),
     ):
-        output.say(f"\n{title}: {len(rows_)}", "bold")
+        output.say(f"\n{title}: {len(rows_)}{more and f'. {more}'}", "bold")
         for row in rows_[:FIRST]:
             output.say(_line(row))
         if len(rows_) > FIRST:
