@@ -56,6 +56,8 @@ CASES = [
         "samples[0]",
         samples=rows({"premise": "p"}, {"premise": "P ", "correct_label": "LABEL_REFUTES"}),
     ),
+    train("blank domain", "domain", "white space or invisible", domain=" "),
+    train("invisible domain", "domain", "white space or invisible", domain="\u200b"),
     train("no rows", "samples", "1 to 20,000", samples=[]),
     train("too many rows", "samples", "at most 20,000", samples=rows(*[{}] * 20_001)),
     train("too many bytes", "samples", "16 MiB", samples=rows(*[{"premise": f"{n:04d}" + "x" * 19_000} for n in range(900)])),
@@ -97,6 +99,10 @@ CASES = [
         client={"feedback": {"reviewed_after": datetime(2026, 1, 2, tzinfo=UTC), "reviewed_before": datetime(2026, 1, 1, tzinfo=UTC)}},
     ),
     Case("no reviews", "RecordFeedback", {"reviews": []}, "INVALID_ARGUMENT", "reviews", "1 to 5,000"),
+    Case(
+        "blank domain in a review", "RecordFeedback", {"reviews": [{"sample": GOOD_ROW, "domain": "\u3164"}]}, "INVALID_ARGUMENT",
+        "reviews[0].domain", "white space or invisible",
+    ),
     Case(
         "empty premise in a review", "RecordFeedback", {"reviews": [{"sample": GOOD_ROW}, {"sample": {**GOOD_ROW, "premise": ""}}]},
         "INVALID_ARGUMENT", "reviews[1].sample.premise", "1 to 20,000",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from lyra_adapters_server.feedback.domains import new_domains
 from lyra_adapters_server.feedback.due import Counts, Due, Trigger, assess
 from lyra_adapters_server.storage import feedback_queries as store
 from lyra_adapters_server.storage.jobs import known_domains
@@ -36,7 +37,7 @@ def outlooks(connection: Connection, adapters: Iterable[str], owner: str | None 
         if counts.samples and used.get(adapter):
             told = f"{new} of the samples are" if new else "None of the samples is"
             words.append(f"{told} new to {adapter}.")
-        fresh = sorted(domains - known_domains(connection, adapter)) if domains else []
+        fresh = new_domains(domains, known_domains(connection, adapter)) if domains else []
         if fresh and not due.due:
             named = ", ".join(repr(domain) for domain in fresh[:MAX_DOMAINS])
             words.append(f"A Train that names a domain which is new to {adapter} would be accepted: {named}.")

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from lyra_adapters_server.errors import Kind, Refusal, Violation, invalid
+from lyra_adapters_server.feedback.domains import new_domains
 from lyra_adapters_server.feedback.due import Trigger, check_any, check_due
 from lyra_adapters_server.feedback.merge import Merged, merge
 from lyra_adapters_server.feedback.near import Distinct, merge_near_duplicates
@@ -95,8 +96,8 @@ def _store(
     reserve.hold()
     recorded = sent is None
     merged, left_out = (sent, 0) if sent else _recorded(connection, new)
-    new_domain = bool(new.domain) and new.domain not in store.known_domains(connection, new.adapter)
-    check_due(merged.samples, new.trigger, new_domain=new_domain)
+    fresh = new_domains([new.domain], store.known_domains(connection, new.adapter))
+    check_due(merged.samples, new.trigger, new_domain=bool(fresh))
     _check_parent(connection, new)
     versions.ensure_adapter(connection, new.adapter)
     keys = [key for sample in merged.samples for key in keys_of(sample)]

@@ -90,7 +90,7 @@ def _reviews(request: pb.RecordFeedbackRequest, findings: Findings) -> list[Revi
     for index, message in enumerate(request.reviews):
         path = f"reviews[{index}]"
         findings.text(f"{path}.task_id", message.task_id, MAX_NAME)
-        findings.text(f"{path}.domain", message.domain, MAX_NAME)
+        findings.domain(f"{path}.domain", message.domain, MAX_NAME)
         time = None
         if message.HasField("review_time"):
             time = read_time(f"{path}.review_time", message.review_time, findings)

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from google.protobuf.message import Message
 
 from lyra_adapters_server.errors import Violation, invalid
+from lyra_adapters_server.feedback.domains import domain_key
 from lyra_adapters_server.registry.names import ADAPTER_RULE, is_adapter_name
 
 
@@ -52,6 +53,12 @@ class Findings:
             self.add(field, f"has {len(value):,} characters; at most {limit:,} are allowed")
         elif "\0" in value:
             self.add(field, "holds a NUL character, which is not allowed")
+
+    def domain(self, field: str, value: str, limit: int) -> None:
+        """A domain, or nothing; not what nobody can see."""
+        self.text(field, value, limit)
+        if value and len(value) <= limit and not domain_key(value):
+            self.add(field, "holds nothing but white space or invisible characters; leave it empty to name no domain")
 
     def number(
         self,

@@ -64,8 +64,9 @@ def to_new_job(request: pb.TrainRequest, principal: str, digest: str, card: Base
     findings = Findings()
     adapter = request.adapter or DEFAULT_ADAPTER
     findings.adapter("adapter", adapter)
-    for field in ("task_id", "actor", "domain"):
+    for field in ("task_id", "actor"):
         findings.text(field, getattr(request, field), MAX_NAME)
+    findings.domain("domain", request.domain, MAX_NAME)
     findings.known("activation", request.activation, ACTIVATIONS, "ACTIVATION_GATED, _MANUAL, _ALWAYS")
     findings.known("conflicts", request.conflicts, (0, 1, 2), "CONFLICT_POLICY_REFUSE, _KEEP_NEWEST")
     lora = _lora(request.lora, card, findings)

@@ -134,3 +134,11 @@ def test_a_review_that_is_extracted_again_stands_where_it_stood(database: Databa
     assert len(first[1]) == 6
     record_now(database, extracted("!"))
     assert sides("22222222-1111-4111-8111-111111111111") == first
+
+
+@pytest.mark.parametrize("domain", ["Sleep", " sleep\t", "ｓｌｅｅｐ", "sl\u200beep", " ", "\u200b", "\u3164"])
+def test_a_domain_that_only_looks_new_makes_nothing_due(database: Database, domain: str) -> None:
+    record_now(database, reviews(0, 3))
+    asyncio.run(accept(database, replace(NEW, request_id=None, domain="sleep"), LIMITS))
+    with pytest.raises(Refusal, match="have 3 of 5 samples"):
+        asyncio.run(accept(database, replace(NEW, request_id=None, domain=domain), LIMITS))
