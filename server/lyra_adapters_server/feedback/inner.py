@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from lyra_adapters_server.feedback.split import Cluster, clusters
 from lyra_adapters_server.types import Label, Sample, TrainingConfig
@@ -15,6 +15,8 @@ MAX_INNER_ROWS = 200
 FEW_ROWS = 100
 FOLDS_OF_FEW = 3
 
+_Counts = Counter[Label | None]
+
 
 def usual_folds(rows: int) -> int:
     """How many folds so many training rows are divided into, where the request does not say."""
@@ -24,14 +26,14 @@ def usual_folds(rows: int) -> int:
 def inner_folds(samples: Sequence[Sample], training: TrainingConfig) -> tuple[tuple[int, ...], ...]:
     """Positions of the inner rows, fold by fold: one fold is a fixed inner part, several cover all rows.
 
-    Rows that belong together (feedback/split.py) are in one fold. Clusters are taken in the order of a hash, so that
-    the same rows always fall the same way, and each goes where its labels are missing most. Empty where the rows can't
-    be divided: then nothing is chosen, and the last step is kept.
+    Rows that belong together (feedback/split.py) are in one fold. Clusters are taken in an order that hangs on nothing
+    else, so that the same rows always fall the same way, and each goes where rows of its labels are missing most. Empty
+    where the rows can't be divided: then nothing is chosen, and the last step is kept.
     """
     folds = training.folds or usual_folds(len(samples))
     if training.inner_fraction == 0 and folds == 1:
         return ()
-    found = sorted(clusters(samples), key=_order)
+    found = sorted(clusters(samples), key=lambda cluster: _order(cluster, samples))
     if len(found) < 2 or len(found) < folds:
         return ()
     if folds == 1:
@@ -39,27 +41,35 @@ def inner_folds(samples: Sequence[Sample], training: TrainingConfig) -> tuple[tu
         parts = _divide(samples, found, [share, 1 - share])[:1]
     else:
         parts = _divide(samples, found, [1 / folds] * folds)
-    return tuple(tuple(sorted(part)) for part in parts) if all(parts) else ()
+    return tuple(tuple(sorted(part)) for part in parts)
 
 
 def _divide(samples: Sequence[Sample], found: Sequence[Cluster], shares: Sequence[float]) -> list[list[int]]:
-    """Divides clusters into parts of given shares, each with about its share of every label."""
-    totals = Counter(sample.correct_label for sample in samples)
+    """Divides clusters, at least one for each part, into parts of about given shares of the rows and of every label."""
+    totals = _counts(samples, range(len(samples)))
     parts: list[list[int]] = [[] for _ in shares]
-    taken: list[Counter[Label]] = [Counter() for _ in shares]
-    for cluster in found:
-        counts = Counter(samples[row].correct_label for row in cluster.rows)
+    taken: list[_Counts] = [Counter() for _ in shares]
+    for place, cluster in enumerate(found):
+        counts = _counts(samples, cluster.rows)
+        empty = [part for part, rows in enumerate(parts) if not rows]
 
-        def lack(part: int, counts: Counter[Label] = counts) -> float:
-            # What is missing of the labels that the cluster brings, relative to what the part should have.
-            return sum(n * (1 - taken[part][label] / (shares[part] * totals[label])) for label, n in counts.items())
+        def cost(part: int, counts: _Counts = counts) -> float:
+            # Growth of the squared distances to what the part should have, relative to that, less what all parts share.
+            return sum(n * (n + 2 * taken[part][of]) / (shares[part] * totals[of]) for of, n in counts.items())
 
-        best = max(range(len(shares)), key=lack)
+        best = min(empty if len(found) - place <= len(empty) else range(len(shares)), key=cost)
         parts[best].extend(cluster.rows)
         taken[best].update(counts)
     return parts
 
 
-def _order(cluster: Cluster) -> str:
+def _counts(samples: Sequence[Sample], rows: Iterable[int]) -> _Counts:
+    """How many rows of each label there are, and under None how many in all."""
+    return Counter(of for row in rows for of in (samples[row].correct_label, None))
+
+
+def _order(cluster: Cluster, samples: Sequence[Sample]) -> tuple[int, list[Label], str]:
+    # Large ones first, since small ones then even the parts out; of a size, label by label, so that each is dealt out.
+    labels = sorted(samples[row].correct_label for row in cluster.rows)
     # Not the order of split(): its hash decided which clusters are here at all.
-    return min(hashlib.sha256(f"inner\0{key}".encode()).hexdigest() for key in cluster.drawn_by)
+    return -len(labels), labels, min(hashlib.sha256(f"inner\0{key}".encode()).hexdigest() for key in cluster.drawn_by)

@@ -36,6 +36,31 @@ def test_documents_stay_together_and_labels_are_spread(count: int, folds: int) -
         assert max(counts.values()) - min(counts[label] for label in LABELS) <= 4
 
 
+@pytest.mark.parametrize("folds", [2, 3, 5])
+@pytest.mark.parametrize("count", [5, 6, 12, 31, 90])
+def test_folds_are_as_even_as_documents_allow(count: int, folds: int) -> None:
+    found = inner_folds(rows(count, count), TrainingConfig(folds=folds))
+    sizes = [len(fold) for fold in found]
+    assert (len(sizes), sum(sizes)) == (folds, count)
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_small_documents_even_out_what_large_ones_leave() -> None:
+    groups = ["large"] * 10 + ["middle"] * 7 + [f"small {n}" for n in range(13)]
+    samples = [row.model_copy(update={"group": group}) for row, group in zip(rows(30, 30), groups, strict=True)]
+    assert {len(fold) for fold in inner_folds(samples, TrainingConfig(folds=3))} <= {9, 10, 11}
+
+
+@pytest.mark.parametrize("documents", [2, 3])
+def test_documents_of_one_label_each_leave_rows_to_train_on(documents: int) -> None:
+    samples = [
+        row.model_copy(update={"correct_label": LABELS[n % documents]})
+        for n, row in enumerate(rows(30 * documents, documents))
+    ]
+    (inner,) = inner_folds(samples, TrainingConfig(folds=1))
+    assert len(inner) == 30
+
+
 def test_no_more_inner_rows_than_help() -> None:
     (fold,) = inner_folds(rows(4000, 2000), TrainingConfig())
     assert len(fold) == pytest.approx(200, abs=5)
