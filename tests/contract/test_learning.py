@@ -23,6 +23,21 @@ def trained(server: ServerProcess) -> list[pb.TrainEvent]:
     return list(server.stub().Train(request))
 
 
+def test_candidates_are_compared_where_nothing_is_held_out(server: ServerProcess) -> None:
+    request = train_request("nothing_held_out", count=120)
+    request.training.validation_fraction = 0
+    for rate in (1e-6, 1e-2):
+        request.training.candidates.add(learning_rate=rate)
+    started = _started(list(server.stub().Train(request)))
+    assert started.validation_samples == 0
+    assert started.inner_samples == pytest.approx(18, abs=6)
+    (version,) = server.stub().List(pb.ListRequest(adapter="nothing_held_out")).versions
+    assert version.verdict.outcome == pb.VERDICT_OUTCOME_UNDECIDED
+    assert version.calibration.rows == started.inner_samples
+    runs = json.loads((Path(version.path) / "training.json").read_text())["result"]["runs"]
+    assert [(run["learning_rate"], run["chosen"]) for run in runs] == [(1e-6, False), (1e-2, True)]
+
+
 def test_every_run_tells_its_progress(trained: list[pb.TrainEvent]) -> None:
     assert kinds(trained)[-1] == "succeeded"
     progress = [event.progress for event in trained if event.WhichOneof("event") == "progress"]

@@ -26,9 +26,9 @@ def usual_folds(rows: int) -> int:
 def inner_folds(samples: Sequence[Sample], training: TrainingConfig) -> tuple[tuple[int, ...], ...]:
     """Positions of the inner rows, fold by fold: one fold is a fixed inner part, several cover all rows.
 
-    Rows that belong together (feedback/split.py) are in one fold. Clusters are taken in an order that hangs on nothing
-    else, so that the same rows always fall the same way, and each goes where rows of its labels are missing most. Empty
-    where the rows can't be divided: then nothing is chosen, and the last step is kept.
+    Rows that belong together (feedback/split.py) are in one fold. Clusters are taken in an order that follows from
+    them alone, so that the same rows always fall the same way, and each goes where rows of its labels are missing most.
+    Empty where the rows can't be divided: then nothing is chosen, and the last step is kept.
     """
     folds = training.folds or usual_folds(len(samples))
     if training.inner_fraction == 0 and folds == 1:

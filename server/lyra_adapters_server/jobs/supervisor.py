@@ -259,7 +259,7 @@ class Supervisor:
         rows = [Sample.model_validate(row) for row in training]
         config = TrainingConfig.model_validate(job.training)
         # On a thread: documents of thousands of rows are found by their texts.
-        inner = await asyncio.to_thread(inner_folds, rows, config) if held_out or (config.folds or 1) > 1 else ()
+        inner = await asyncio.to_thread(inner_folds, rows, config)
         general = self._general[job.base_model]
         return TrainSpec(
             job_id=job.job_id,

@@ -103,7 +103,7 @@ class _Run:
         spec, base = self._spec, self._base
         self._run = self._schedule.open(index)
         self._training = self._run.training
-        # Without a gate there are no inner rows; then the held-out ones choose the best step.
+        # None: nothing is compared on the held-out rows, so they may choose the best step.
         self._inner = self._held_out if spec.inner is None else [self._all[row] for row in self._run.inner]
         self._adapter = base.new_adapter(spec.lora, target_modules(base, spec.lora), self._training.seed)
         if spec.continue_from is not None and spec.continue_from.directory:
