@@ -78,7 +78,7 @@ class TrainingConfig(Model):
         inner_fraction: Share of the training rows kept from training to choose the best step and the temperature, 0 to
             0.5. Default 0.15.
         folds: Folds inside the training rows in the place of a fixed inner part, 1 to 10. Default: 3 where fewer than
-            100 rows are trained on, else 1.
+            100 rows are trained on, else 1. Never more than there are groups.
         candidates: Settings to try, at most 8; the best on the inner rows is published.
         balance_labels: Whether each label counts alike in the loss. Default: where labels are far from balanced.
         replay_general_rows: Whether some general rows are trained on too, against forgetting. Default: where recorded

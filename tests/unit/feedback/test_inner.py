@@ -68,8 +68,17 @@ def test_no_more_inner_rows_than_help() -> None:
 
 def test_rows_that_cannot_be_divided_choose_nothing() -> None:
     assert inner_folds(rows(50, 1), TrainingConfig()) == ()
-    assert inner_folds(rows(50, 2), TrainingConfig(folds=3)) == ()
+    assert inner_folds(rows(50, 1), TrainingConfig(folds=3)) == ()
     assert inner_folds(rows(200, 200), TrainingConfig(inner_fraction=0)) == ()
+    assert inner_folds(rows(50, 50), TrainingConfig(inner_fraction=0)) == ()
+
+
+@pytest.mark.parametrize(("documents", "folds"), [(3, 3), (2, 2), (1, 1), (50, 10)])
+def test_there_are_no_more_folds_than_documents_and_the_settings_say_how_many(documents: int, folds: int) -> None:
+    samples = rows(50, documents)
+    settled = settle_training(TrainingConfig(folds=10), samples, recorded=False, continued=False)
+    assert settled.folds == folds
+    assert len(inner_folds(samples, settled)) == (folds if documents > 1 else 0)
 
 
 def pair(premise: str, hypothesis: str = "Naps help memory.", label: Label = Label.SUPPORTS) -> Sample:
