@@ -66,7 +66,8 @@ class TrainingConfig(Model):
         learning_rate: Peak learning rate of AdamW, above 0, at most 0.1. Default: by the base's kind and width, 2e-3
             for the demo base; half of that with continue_from.
         batch_size: Rows per optimizer step, 1 to 1,024. Default 8.
-        max_length: Longest token sequence, prompt included, 32 to 8,192. Default 512.
+        max_length: Longest token sequence, prompt included, 32 to 8,192. Of longer premises stays what the hypothesis
+            speaks of. Default 512.
         seed: Seed of everything random. Default 0.
         validation_fraction: Share of the rows held out, 0 to 0.9. Default 0.2.
         patience: Evaluations on inner rows without a lower loss before stopping early, 0 to 100; 0: never. Default 3.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lyra_adapters_server.trainer.excerpt import words
+from lyra_adapters_server.trainer.words import words
 from lyra_adapters_server.types import Pair, Sample
 
 # Hypotheses that are drawn for a premise, of which the one that speaks of it most is taken.

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 from lyra_adapters_server.trainer.calibration import at_temperature, fit_temperature
-from lyra_adapters_server.trainer.excerpt import excerpt
 from lyra_adapters_server.trainer.runs import (
     LEAST_IN_USE,
     RunResult,
@@ -75,25 +74,6 @@ def test_a_temperature_keeps_the_order_and_the_sum() -> None:
     assert row[0] > row[1] > row[2]
     assert sum(row) == pytest.approx(1.0)
     assert at_temperature([(0.6, 0.3, 0.1)], 1.0) == [(0.6, 0.3, 0.1)]
-
-
-LONG = (
-    "The museum opens at nine. Tickets are sold at the gate. Dogs have to wait outside. "
-    "The Vermeer in room four is now known to be a forgery. Guided tours start at noon! Is there a café? Yes."
-)
-
-
-def test_an_excerpt_keeps_what_the_hypothesis_speaks_of_in_its_order() -> None:
-    kept = excerpt(LONG, "The Vermeer at the museum is a forgery.", lambda text: len(text) <= 90)
-    assert kept == "The museum opens at nine. The Vermeer in room four is now known to be a forgery."
-    assert excerpt(LONG, "Anything", lambda _: True).split() == LONG.split()
-    assert excerpt(LONG, "Vermeer", lambda text: len(text) <= 10) == ""
-    assert excerpt("One sentence without an end", "end", lambda _: False) == ""
-
-
-def test_an_excerpt_of_japanese() -> None:
-    text = "美術館は九時に開く。切符は入口で買える。四号室の絵は贋作であった。犬は外で待つ。"
-    assert excerpt(text, "その絵は贋作である。", lambda part: len(part) <= 14) == "四号室の絵は贋作であった。"
 
 
 @pytest.mark.parametrize("others", [LEAST_IN_USE, LEAST_IN_USE - 1])
