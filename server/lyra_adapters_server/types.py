@@ -97,7 +97,7 @@ class TrainingConfig(Value):
     candidates: tuple[Candidate, ...] = ()
     # None: where labels are far from balanced (trainer/balance.py).
     balance_labels: bool | None = None
-    # None: where recorded feedback has no confirmations.
+    # None: where recorded feedback has too few confirmations.
     replay_general_rows: bool | None = None
     # None: where errors were picked out (trainer/balance.py).
     balance_reviews: bool | None = None

@@ -82,8 +82,8 @@ class TrainingConfig(Model):
             100 rows are trained on, else 1. Never more than there are groups.
         candidates: Settings to try, at most 8; the best on the inner rows is published.
         balance_labels: Whether each label counts alike in the loss. Default: where labels are far from balanced.
-        replay_general_rows: Whether some general rows are trained on too, against forgetting. Default: where recorded
-            feedback has no confirmations.
+        replay_general_rows: Whether some general rows are trained on too, against forgetting: one for every three
+            training rows, less the confirmations. Default: where recorded feedback has fewer confirmations than that.
         balance_reviews: Whether confirmations count as much in the loss, all together, as corrections. Default: where
             there are confirmations, and more than two corrections for each.
         distillation: Recombined pairs for each training row, 0 to 4, on which the version learns to answer as what it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lyra_adapters_server.feedback.inner import fold_count
-from lyra_adapters_server.feedback.replay import has_confirmations
+from lyra_adapters_server.feedback.replay import replay_count
 from lyra_adapters_server.trainer.balance import label_weights, review_weights
 from lyra_adapters_server.types import Sample, TrainingConfig
 
@@ -28,7 +28,7 @@ def settle_training(
             "folds": fold_count(rows, training),
             "balance_labels": label_weights(rows, training.balance_labels, reviews) is not None,
             "balance_reviews": reviews is not None,
-            "replay_general_rows": (recorded and not has_confirmations(rows)) if replay is None else replay,
+            "replay_general_rows": (recorded and replay_count(rows) > 0) if replay is None else replay,
             "distillation": float(continued) if training.distillation is None else training.distillation,
         }
     )

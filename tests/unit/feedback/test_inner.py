@@ -3,11 +3,9 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from lyra_adapters_server.feedback.general import GeneralRows
 from lyra_adapters_server.feedback.inner import inner_folds
-from lyra_adapters_server.feedback.replay import has_confirmations, replay_rows
 from lyra_adapters_server.jobs.settling import settle_training
-from lyra_adapters_server.types import LABELS, Label, Sample, TrainingConfig
+from lyra_adapters_server.types import LABELS, Sample, TrainingConfig
 
 
 def rows(count: int, documents: int) -> list[Sample]:
@@ -81,26 +79,13 @@ def test_there_are_no_more_folds_than_documents_and_the_settings_say_how_many(do
     assert len(inner_folds(samples, settled)) == (folds if documents > 1 else 0)
 
 
-def pair(premise: str, hypothesis: str = "Naps help memory.", label: Label = Label.SUPPORTS) -> Sample:
-    return Sample(id="", premise=premise, hypothesis=hypothesis, correct_label=label)
-
-
-TEXT = "A nap of 20 minutes improved recall."
-
-
-def test_general_rows_are_replayed_only_where_no_confirmation_does() -> None:
-    correction = pair(TEXT).model_copy(update={"original_label": Label.NEUTRAL})
-    confirmation = pair(TEXT).model_copy(update={"original_label": Label.SUPPORTS})
-    assert not has_confirmations([correction, pair(TEXT)])
-    assert has_confirmations([correction, confirmation])
-    general = GeneralRows((), tuple(rows(54, 18)))
-    assert len(replay_rows([correction] * 40, general)) == 12
-    assert len(replay_rows([correction] * 4000, general)) == 54
-
-
 def test_settings_that_depend_on_the_rows_are_filled_in() -> None:
     few = settle_training(TrainingConfig(), rows(60, 60), recorded=True, continued=False)
     assert (few.folds, few.balance_labels, few.replay_general_rows) == (3, False, True)
+    confirmed = [row.model_copy(update={"original_label": row.correct_label}) for row in rows(60, 60)]
+    assert not settle_training(TrainingConfig(), confirmed, recorded=True, continued=False).replay_general_rows
+    one = [*rows(119, 119), confirmed[0]]
+    assert settle_training(TrainingConfig(), one, recorded=True, continued=False).replay_general_rows
     sent = settle_training(TrainingConfig(), rows(200, 60), recorded=False, continued=False)
     assert (sent.folds, sent.replay_general_rows) == (1, False)
     asked = settle_training(
