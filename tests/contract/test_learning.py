@@ -193,3 +193,15 @@ def test_distillation_has_its_bounds(server: ServerProcess) -> None:
 
 def _started(events: list[pb.TrainEvent]) -> pb.Started:
     return next(event.started for event in events if event.WhichOneof("event") == "started")
+
+
+def test_the_stream_warns_of_rows_that_teach_and_measure_little(server: ServerProcess) -> None:
+    request = train_request("one_sided", count=30, epochs=1, trigger=pb.TriggerPolicy(force=True))
+    request.training.validation_fraction = 0
+    request.training.folds = 1
+    for row in request.samples:
+        row.correct_label = pb.LABEL_SUPPORTS
+    events = list(server.stub().Train(request))
+    assert kinds(events)[:4] == ["queued", "started", "warning", "warning"]
+    assert [event.warning.reason for event in events[2:4]] == ["NOTHING_HELD_OUT", "LABELS_MISSING"]
+    assert kinds(events)[-1] == "succeeded"

@@ -16,6 +16,7 @@ from lyra_adapters_server.feedback.general import GeneralRows
 from lyra_adapters_server.feedback.inner import inner_folds
 from lyra_adapters_server.feedback.replay import replay_rows
 from lyra_adapters_server.jobs.champion import find_champion, version_ref
+from lyra_adapters_server.jobs.forewarning import forewarnings
 from lyra_adapters_server.jobs.formats import FormatMaker
 from lyra_adapters_server.jobs.full_disk import NO_SPACE, write_when_possible
 from lyra_adapters_server.jobs.judging import Judging
@@ -57,12 +58,6 @@ HALF_PUBLISHED = "the server had ended while it published the trained adapter, w
 SUSPEND_S = 6.0
 # How long stopping may take in all; what is not over by then is broken off.
 STOP_S = 8.0
-
-NOTHING_HELD_OUT = {
-    "reason": "NOTHING_HELD_OUT",
-    "message": "No rows could be held out, so nothing can be measured and the verdict will be UNDECIDED. Rows are held "
-    "out by document: send rows of more documents (`group`), or a larger validation_fraction.",
-}
 
 
 @dataclass(frozen=True)
@@ -301,8 +296,8 @@ class Supervisor:
                 elif isinstance(event, TrainerWarning) and event.plan is not None:
                     changes = {"plan": event.plan.model_dump(mode="json")}
                 written = [(kind, payload)]
-                if kind == "started" and not spec.validation_samples:
-                    written.append(("warning", NOTHING_HELD_OUT))
+                if kind == "started":
+                    written += [("warning", warned) for warned in forewarnings(spec)]
                 held = await self._write(job, written, **changes)
                 if held.cancel_requested:
                     raise CancelledByCaller

@@ -9,7 +9,8 @@ from lyra_adapters_server.types import Sample, TrainingConfig
 
 # From this ratio of the most frequent label to the rarest on, rows are weighed unless the request says otherwise.
 _UNBALANCED = 3.0
-# A label of a handful of rows is not made to count for hundreds.
+# A label of a handful of rows is not made to count for hundreds: no row weighs more than this many times the mean,
+# before weights are scaled back to a mean of 1. With one label for nearly all rows the ratio comes near 12.
 _HEAVIEST = 4.0
 # Even guessing is right on every third pair: with more corrections than this for each confirmation, errors were picked
 # out.

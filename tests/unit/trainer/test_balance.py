@@ -30,6 +30,14 @@ def test_labels_far_from_balance_are_weighed() -> None:
     assert label_weights(rows(0, 0, 0), True) is None
 
 
+def test_no_row_weighs_more_than_four_times_the_mean_before_scaling() -> None:
+    weights = label_weights(rows(*[0] * 80, 1, 1, 2, 2), None)
+    assert weights is not None
+    # As docs/learning.md says.
+    assert weights[LABELS[1]] / weights[LABELS[0]] == pytest.approx(4 / (84 / 3 / 80), rel=1e-9)
+    assert round(weights[LABELS[1]] / weights[LABELS[0]]) == 11
+
+
 def test_what_rows_weigh_already_is_counted() -> None:
     uneven = rows(*[0] * 90, *[1] * 10)
     assert label_weights(uneven, None, [1 / 9] * 90 + [1.0] * 10) is None
