@@ -78,8 +78,8 @@ def score_all(work: Path, data: Path) -> str:
         "",
         f"`python benchmarks/real_data.py` on {platform.machine()} with {os.cpu_count()} cores ({cpu_name()}), no GPU.",
         "",
-        f"Base: demo (SmolLM2-135M-Instruct). {len(rows)} rows, {len(held_out)} of them held out, {EPOCHS} epochs, "
-        f"otherwise the defaults: {json.dumps(training['training'])}.",
+        f"Base: demo (SmolLM2-135M-Instruct). {len(rows)} rows, {len(held_out)} of them held out. Given were "
+        f"epochs and validation_fraction; the others are what the service chose: {json.dumps(training['training'])}.",
         f"From acceptance to the verdict: {seconds:.0f} s, of which training and its evaluations "
         f"{training['result']['training_seconds']:.0f} s; {len(events)} events.",
         "",
