@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lyra_adapters_server.feedback.inner import fold_count
+from lyra_adapters_server.errors import Violation, invalid
+from lyra_adapters_server.feedback.inner import fold_count, inner_folds
 from lyra_adapters_server.feedback.replay import replay_count
 from lyra_adapters_server.trainer.balance import label_weights, review_weights
 from lyra_adapters_server.types import Sample, TrainingConfig
+
+_INCOMPARABLE = (
+    "are compared on documents that they were not trained on, and all rows to train on belong to one (group, or the "
+    "same text); send rows of more documents, or no candidates"
+)
 
 
 def settle_training(
@@ -20,7 +26,12 @@ def settle_training(
         rows: The training rows.
         recorded: Whether they come from recorded feedback; only then general rows are trained on unasked.
         continued: Whether it goes on from a version; only then that version's answers are learnt unasked.
+
+    Raises:
+        Refusal: Several candidates are to be tried, and the rows leave nothing to compare them on.
     """
+    if len(training.candidates) > 1 and not inner_folds(rows, training):
+        raise invalid([Violation("training.candidates", _INCOMPARABLE)], "NOTHING_TO_COMPARE_ON")
     reviews = review_weights(rows, training.balance_reviews)
     replay = training.replay_general_rows
     return training.model_copy(

@@ -3,9 +3,10 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from lyra_adapters_server.errors import Refusal
 from lyra_adapters_server.feedback.inner import inner_folds
 from lyra_adapters_server.jobs.settling import settle_training
-from lyra_adapters_server.types import LABELS, Sample, TrainingConfig
+from lyra_adapters_server.types import LABELS, Candidate, Sample, TrainingConfig
 
 
 def rows(count: int, documents: int) -> list[Sample]:
@@ -94,6 +95,15 @@ def test_settings_that_depend_on_the_rows_are_filled_in() -> None:
     assert (asked.folds, asked.replay_general_rows) == (4, True)
     uneven = [row.model_copy(update={"correct_label": LABELS[int(n % 9 == 0)]}) for n, row in enumerate(rows(90, 90))]
     assert settle_training(TrainingConfig(), uneven, recorded=False, continued=False).balance_labels
+
+
+def test_candidates_that_nothing_compares_are_refused() -> None:
+    two = TrainingConfig(candidates=(Candidate(epochs=1), Candidate(epochs=2)))
+    with pytest.raises(Refusal, match=r"training.candidates: .* send rows of more documents"):
+        settle_training(two, rows(120, 1), recorded=False, continued=False)
+    assert settle_training(two, rows(120, 2), recorded=False, continued=False).candidates
+    one = TrainingConfig(candidates=two.candidates[:1])
+    assert settle_training(one, rows(120, 1), recorded=False, continued=False).candidates
 
 
 def test_what_is_gone_on_from_and_who_was_wrong_decide_on_distillation_and_weights() -> None:
