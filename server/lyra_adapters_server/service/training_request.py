@@ -161,19 +161,25 @@ def _training(message: pb.TrainingConfig, card: BaseCard, findings: Findings, *,
         top = min(high, card.max_length) if field == "max_length" else high
         if field in given:
             findings.number(f"training.{field}", given[field], low, top, above=above)
-    candidates = _candidates(message, findings)
+    candidates = _candidates(message, training, findings)
+    if len(candidates) > 1 and not training.inner_fraction and (training.folds or 1) == 1:
+        findings.add(
+            "training.candidates", "need rows to be compared on: an inner_fraction above 0, or 2 folds or more"
+        )
+        findings.add("training.inner_fraction", "is 0 without folds, which leaves no rows to compare candidates on")
     switches = {name: getattr(message, name) for name in SWITCHES if message.HasField(name)}
     max_length = min(training.max_length, card.max_length)
     return training.model_copy(update={"max_length": max_length, "candidates": candidates, **switches})
 
 
-def _candidates(message: pb.TrainingConfig, findings: Findings) -> tuple[Candidate, ...]:
+def _candidates(message: pb.TrainingConfig, training: TrainingConfig, findings: Findings) -> tuple[Candidate, ...]:
     if len(message.candidates) > MAX_CANDIDATES:
         findings.add(
             "training.candidates", f"has {len(message.candidates)} entries; at most {MAX_CANDIDATES} are tried"
         )
         return ()
     found: list[Candidate] = []
+    settings: list[TrainingConfig] = []
     for index, one in enumerate(message.candidates):
         path, given = f"training.candidates[{index}]", _given(one, CANDIDATE_FIELDS)
         if not given:
@@ -182,8 +188,10 @@ def _candidates(message: pb.TrainingConfig, findings: Findings) -> tuple[Candida
             low, high, above = TRAINING_BOUNDS[field]
             findings.number(f"{path}.{field}", value, low, high, above=above)
         candidate = Candidate(**given)
-        if candidate in found:
-            findings.add(path, f"is the same as training.candidates[{found.index(candidate)}]")
+        # What is left out is the job's own: candidates that are written otherwise may come to the same.
+        settings.append(training.model_copy(update=given))
+        if (first := settings.index(settings[-1])) < index:
+            findings.add(path, f"comes to the same settings as training.candidates[{first}]")
         found.append(candidate)
     return tuple(found)
 
