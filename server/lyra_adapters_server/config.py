@@ -121,8 +121,8 @@ class Settings(BaseSettings):
         {},
         description="General rows of a base model, by alias: JSON Lines with premise, hypothesis, correct_label and "
         "group (the document), chosen by no model's errors. Two thirds of the documents show the gate what learning "
-        "cost; the others are trained on against forgetting. Default: rows in English and Japanese that come with "
-        "the server.",
+        "cost, at least 40 rows with every label among them; the others are trained on against forgetting. Default: "
+        "rows in English and Japanese that come with the server.",
     )
     max_loaded_bases: int = Field(
         0,

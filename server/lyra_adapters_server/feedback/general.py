@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -29,49 +31,86 @@ class GeneralRows:
 
 def shipped_rows() -> GeneralRows:
     """The rows that were written for this project: everyday and scientific prose, English and Japanese."""
-    text = files("lyra_adapters_server.feedback").joinpath("general_rows.jsonl").read_text(encoding="utf-8")
-    return _divided(text)
+    rows = _rows(files("lyra_adapters_server.feedback").joinpath("general_rows.jsonl").read_text(encoding="utf-8"))
+    documents = list(dict.fromkeys(row.group for row in rows))
+    return _divided(rows, set(documents[REPLAY_EVERY - 1 :: REPLAY_EVERY]))
 
 
-def read_rows(path: Path) -> GeneralRows:
-    """Rows in JSON Lines with premise, hypothesis and correct_label (or label). Raises GeneralRowsUnusable."""
+def read_rows(path: Path, fewest: int) -> GeneralRows:
+    """Rows in JSON Lines with premise, hypothesis and correct_label (or label).
+
+    Args:
+        path: The file.
+        fewest: How many rows must be left to anchor the gate.
+
+    Raises:
+        GeneralRowsUnusable: If a line can't be read, an id comes twice, or too few rows or labels are there.
+    """
     try:
-        found = _divided(path.read_text(encoding="utf-8"))
+        rows = _rows(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise GeneralRowsUnusable(f"{path} can't be read: {error.strerror}") from None
-    except (ValueError, TypeError, AttributeError) as error:
-        raise GeneralRowsUnusable(f"{path}: {_where(error)}") from None
-    missing = [label for label in LABELS if label not in {row.correct_label for row in found.anchor}]
-    if missing:
-        raise GeneralRowsUnusable(f"{path} has no row labelled {', '.join(missing)} among those that anchor the gate")
+    except UnicodeDecodeError:
+        raise GeneralRowsUnusable(f"{path} is not UTF-8") from None
+    except GeneralRowsUnusable as error:
+        raise GeneralRowsUnusable(f"{path}: {error}") from None
+    # By a hash: rows that are added, or another order, move no document from what is trained on to the gate.
+    found = _divided(rows, {row.group for row in rows if _hash(row.group) % REPLAY_EVERY == 0})
+    if missing := _missing_labels(rows):
+        raise GeneralRowsUnusable(f"{path} has no row labelled {missing}")
+    if len(found.anchor) < fewest:
+        raise GeneralRowsUnusable(
+            f"{path} has {len(rows)} rows, of which {len(found.anchor)} anchor the gate (those of two documents in "
+            f"three); at least {fewest} must"
+        )
+    if missing := _missing_labels(found.anchor):
+        raise GeneralRowsUnusable(f"{path} has no row labelled {missing} among those that anchor the gate")
     return found
 
 
-def _divided(text: str) -> GeneralRows:
-    rows: list[Sample] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip():
-            fields = json.loads(line)
-            label = str(fields.get("correct_label", fields.get("label", ""))).upper()
-            rows.append(
-                Sample(
-                    id=str(fields.get("id", f"general-{number}")),
-                    premise=fields.get("premise"),
-                    hypothesis=fields.get("hypothesis"),
-                    correct_label=label,  # type: ignore[arg-type]  # pydantic reads the word
-                    group=str(fields.get("group", "")) or fields.get("premise"),
-                )
-            )
-    documents = list(dict.fromkeys(row.group for row in rows))
-    replayed = set(documents[REPLAY_EVERY - 1 :: REPLAY_EVERY])
+def _rows(text: str) -> list[Sample]:
+    rows: dict[str, Sample] = {}
+    places: dict[str, int] = {}
+    # Not splitlines: it also divides at characters that may stand inside a text.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = _row(line, number)
+        except ValidationError as error:
+            fields = ", ".join(str(item["loc"][0]) for item in error.errors(include_input=False))
+            raise GeneralRowsUnusable(f"line {number} lacks a usable {fields}") from None
+        except (ValueError, TypeError, AttributeError):
+            raise GeneralRowsUnusable(f"line {number} is no JSON object; JSON Lines has one a line") from None
+        if row.id in rows:
+            raise GeneralRowsUnusable(f"line {number} has the id of line {places[row.id]}; each row needs its own")
+        rows[row.id], places[row.id] = row, number
+    return list(rows.values())
+
+
+def _row(line: str, number: int) -> Sample:
+    fields = json.loads(line)
+    label = str(fields.get("correct_label", fields.get("label", ""))).upper()
+    return Sample(
+        id=str(fields.get("id", f"general-{number}")),
+        premise=fields.get("premise"),
+        hypothesis=fields.get("hypothesis"),
+        correct_label=label,  # type: ignore[arg-type]  # pydantic reads the word
+        group=str(fields.get("group", "")) or fields.get("premise"),
+    )
+
+
+def _divided(rows: Sequence[Sample], replayed: Collection[str]) -> GeneralRows:
     return GeneralRows(
         anchor=tuple(row for row in rows if row.group not in replayed),
         replay=tuple(row for row in rows if row.group in replayed),
     )
 
 
-def _where(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        fields = ", ".join(str(item["loc"][0]) for item in error.errors(include_input=False))
-        return f"a row lacks a usable {fields}"
-    return "not JSON Lines with one object a line"
+def _missing_labels(rows: Sequence[Sample]) -> str:
+    there = {row.correct_label for row in rows}
+    return ", ".join(label for label in LABELS if label not in there)
+
+
+def _hash(document: str) -> int:
+    return int(hashlib.sha256(document.encode()).hexdigest(), 16)
