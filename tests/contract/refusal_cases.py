@@ -120,6 +120,7 @@ CASES = [
     Case("unknown job watched", "Watch", {"job_id": UNKNOWN_UUID}, "NOT_FOUND", "JOB_NOT_FOUND", "ListJobs"),
     Case("unknown job cancelled", "Cancel", {"job_id": UNKNOWN_UUID}, "NOT_FOUND", "JOB_NOT_FOUND", "ListJobs"),
     Case("unknown adapter reported", "Report", {"adapter": "no_such"}, "NOT_FOUND", "ADAPTER_NOT_FOUND", "no_such"),
+    Case("base reported", "Report", {"adapter": "done", "version": "base"}, "FAILED_PRECONDITION", "BASE_HAS_NO_REPORT", "nothing was trained"),
     Case("unknown version reported", "Report", {"adapter": "done", "version": "v9"}, "NOT_FOUND", "VERSION_NOT_FOUND", "v9"),
     Case("unknown adapter", "Rollback", {"adapter": "no_such"}, "NOT_FOUND", "ADAPTER_NOT_FOUND", "no_such"),
     Case("unknown task", "Rollback", {"task_id": "no such"}, "NOT_FOUND", "TASK_NOT_FOUND", "no such"),

@@ -159,8 +159,8 @@ class AdapterServiceStub:
     """How a version did on each row that the gate asked about. The answer holds users' texts; they are no part of the
     version's files.
 
-    Errors: NOT_FOUND (ADAPTER_NOT_FOUND, VERSION_NOT_FOUND), FAILED_PRECONDITION (reason NOTHING_IN_FORCE: no version
-    was named and none is in force), INVALID_ARGUMENT.
+    Errors: NOT_FOUND (ADAPTER_NOT_FOUND, VERSION_NOT_FOUND), FAILED_PRECONDITION (reasons NOTHING_IN_FORCE: no version
+    was named and none is in force; BASE_HAS_NO_REPORT: `base` was asked for), INVALID_ARGUMENT.
     """
 
     WatchAdapter: grpc.UnaryStreamMultiCallable[
@@ -340,8 +340,8 @@ class AdapterServiceAsyncStub:
     """How a version did on each row that the gate asked about. The answer holds users' texts; they are no part of the
     version's files.
 
-    Errors: NOT_FOUND (ADAPTER_NOT_FOUND, VERSION_NOT_FOUND), FAILED_PRECONDITION (reason NOTHING_IN_FORCE: no version
-    was named and none is in force), INVALID_ARGUMENT.
+    Errors: NOT_FOUND (ADAPTER_NOT_FOUND, VERSION_NOT_FOUND), FAILED_PRECONDITION (reasons NOTHING_IN_FORCE: no version
+    was named and none is in force; BASE_HAS_NO_REPORT: `base` was asked for), INVALID_ARGUMENT.
     """
 
     WatchAdapter: grpc.aio.UnaryStreamMultiCallable[
@@ -545,8 +545,8 @@ class AdapterServiceServicer(metaclass=abc.ABCMeta):
         """How a version did on each row that the gate asked about. The answer holds users' texts; they are no part of the
         version's files.
 
-        Errors: NOT_FOUND (ADAPTER_NOT_FOUND, VERSION_NOT_FOUND), FAILED_PRECONDITION (reason NOTHING_IN_FORCE: no version
-        was named and none is in force), INVALID_ARGUMENT.
+        Errors: NOT_FOUND (ADAPTER_NOT_FOUND, VERSION_NOT_FOUND), FAILED_PRECONDITION (reasons NOTHING_IN_FORCE: no version
+        was named and none is in force; BASE_HAS_NO_REPORT: `base` was asked for), INVALID_ARGUMENT.
         """
 
     @abc.abstractmethod

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from lyra_adapters_server.errors import Kind, Refusal
 from lyra_adapters_server.feedback.general import GeneralRows
 from lyra_adapters_server.registry.describe import metrics_payload
-from lyra_adapters_server.registry.names import version_of
+from lyra_adapters_server.registry.names import BASE, version_of
 from lyra_adapters_server.registry.pointer import unknown_adapter, unknown_version
 from lyra_adapters_server.service import pages
 from lyra_adapters_server.service.auth.scoping import check_adapter
@@ -91,6 +91,13 @@ def _read(connection: Connection, adapter: str, asked: str) -> _Found:
     pointer = store.find_pointer(connection, adapter)
     if pointer is None:
         raise unknown_adapter(adapter)
+    if asked == BASE:
+        raise Refusal(
+            Kind.FAILED_PRECONDITION,
+            "BASE_HAS_NO_REPORT",
+            "The bare base model has no report, because nothing was trained. Name a version; List shows those there "
+            "are.",
+        )
     number = version_of(adapter, asked) if asked else pointer.active
     if number is None and not asked:
         raise Refusal(
