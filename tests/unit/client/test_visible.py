@@ -8,6 +8,7 @@ from lyra_adapters import AdapterClient
 from lyra_adapters.cli import main, output
 from lyra_adapters.cli.report.page import page
 from lyra_adapters.cli.visible import one_line, visible
+from lyra_adapters.models import Label, Review, Sample
 from lyra_adapters.testing import FakeAdapterServer, training_script
 from test_report import ROWS, made, row
 
@@ -50,6 +51,15 @@ def test_the_report_shows_them_in_lines_and_on_its_page(capsys: pytest.CaptureFi
     assert "\x1b" not in said
     # Always what the option says, whatever the file is called.
     assert (tmp_path / "r.jpg").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_export_to_the_terminal_is_safe_and_means_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    with FakeAdapterServer() as fake, AdapterClient(fake.target) as client:
+        client.record_feedback([Review(sample=Sample(premise=HOSTILE, hypothesis="h", correct_label=Label.SUPPORTS))])
+        assert main(["feedback", "export", "--server", fake.target]) == 0
+    said = capsys.readouterr().out
+    assert not set(HOSTILE) & set(said) - set(SHOWN)
+    assert json.loads(said)["premise"] == HOSTILE
 
 
 def test_a_reason_is_shown_in_the_history(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -275,7 +274,7 @@ def _time(option: str, text: str | None) -> datetime | None:
 
 def _lines(reviews: Iterable[RecordedReview]) -> Iterator[str]:
     for one in reviews:
-        yield json.dumps(row_of(one.review), ensure_ascii=False) + "\n"
+        yield output.as_json(row_of(one.review)) + "\n"
 
 
 def _write(file: Path, lines: Iterable[str]) -> int:
