@@ -123,7 +123,7 @@ class RunSummary(Value):
     learning_rate: float
     rows: int
     inner_rows: int
-    # On the inner rows at the best step; None where there are none.
+    # On the inner rows at the best step; None where there are none, and where the run was broken off.
     inner_loss: float | None
     # The best step's share of the planned ones.
     best_share: float

@@ -32,6 +32,7 @@ from lyra_adapters_server.trainer.metrics import compute_metrics, row_loss
 from lyra_adapters_server.trainer.micro_batch import backward, forward
 from lyra_adapters_server.trainer.plan import settle, with_threads
 from lyra_adapters_server.trainer.progress import ProgressMeter
+from lyra_adapters_server.trainer.resumption import what_differs
 from lyra_adapters_server.trainer.schedule import Schedule
 from lyra_adapters_server.trainer.score import Subject, score_champion, score_rows, score_set, write_prompt
 from lyra_adapters_server.trainer.spec import TrainSpec
@@ -142,13 +143,11 @@ class _Run:
         """Trains to the end, or until it is told to suspend."""
         try:
             yield from self._begin()
-            stopped_early = yield from self._train()
-            yield from self._close()
+            stopped_early = yield from self._carry_out()
             while self._schedule.more:
-                self._open(self._schedule.index + 1, self._state.seconds)
+                self._open(self._schedule.next, self._state.seconds)
                 yield from self._checkpoint()
-                stopped_early = yield from self._train()
-                yield from self._close()
+                stopped_early = yield from self._carry_out()
             yield from self._finish(stopped_early)
         except Suspend:
             yield from self._checkpoint()
@@ -168,7 +167,7 @@ class _Run:
             plan=self.plan,
             step=self._step_of_job,
         )
-        yield from self._say_what_differs()
+        yield from what_differs(self._unusable, self._differences, self._step_of_job)
         if self._data.truncated and not self._resumed:
             yield TrainerWarning(
                 reason="SAMPLES_TRUNCATED",
@@ -191,20 +190,20 @@ class _Run:
     def _step_of_job(self) -> int:
         return self._schedule.steps_before + self._state.step
 
-    def _say_what_differs(self) -> Events:
-        step = self._step_of_job
-        for one in self._unusable:
-            yield TrainerWarning(
-                reason="CHECKPOINT_UNUSABLE",
-                message=f"The checkpoint of step {one.step} can't be gone on from: {one.why}. The job goes on from "
-                + (f"that of step {step}, before it." if step else "the beginning."),
-            )
-        if self._differences:
-            yield TrainerWarning(
-                reason="PLAN_CHANGED",
-                message="The trainer can't compute as when the job began, so its result may differ a little from that "
-                f"of an uninterrupted run: {'; '.join(self._differences)}.",
-            )
+    def _carry_out(self) -> Generator[TrainerEvent | None, None, bool]:
+        """Does the run under way, or what is left of it; returns whether it stopped before its last step."""
+        if self._schedule.dropped:
+            return False
+        try:
+            stopped_early = yield from self._train()
+        except TrainerError as error:
+            warning = self._schedule.drop(error)
+            if warning is None:
+                raise
+            yield warning
+            return False
+        yield from self._close()
+        return stopped_early
 
     def _train(self) -> Generator[TrainerEvent | None, None, bool]:
         """Does the steps that are left; returns whether it stopped before the last."""

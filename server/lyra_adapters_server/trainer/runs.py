@@ -41,7 +41,8 @@ class RunResult(Value):
     candidate: int
     # Share of the planned steps after which it was best: folds of other sizes have other step counts.
     best_share: float
-    loss: float
+    # None: it was broken off, and its candidate is out of the running.
+    loss: float | None
     rows: int
     probabilities: list[Triple]
     labels: list[int]
@@ -82,14 +83,20 @@ def plan_runs(rows: int, folds: Sequence[Sequence[int]], training: TrainingConfi
 
 
 def best_candidate(results: Sequence[RunResult]) -> int:
-    """The candidate with the lowest mean loss over its inner rows; of equals the first."""
-    candidates = sorted({result.candidate for result in results})
+    """The candidate in the running with the lowest mean loss over its inner rows; of equals the first."""
+    out = candidates_out(results)
+    candidates = sorted({result.candidate for result in results} - out)
 
     def loss(candidate: int) -> float:
-        own = [result for result in results if result.candidate == candidate]
-        return sum(result.loss * result.rows for result in own) / sum(result.rows for result in own)
+        own = [(one.loss, one.rows) for one in results if one.candidate == candidate and one.loss is not None]
+        return sum(loss * rows for loss, rows in own) / sum(rows for _, rows in own)
 
     return min(candidates, key=loss)
+
+
+def candidates_out(results: Sequence[RunResult]) -> set[int]:
+    """The candidates of which a run was broken off."""
+    return {result.candidate for result in results if result.loss is None}
 
 
 def final_run(run: Run, training: TrainingConfig, results: Sequence[RunResult]) -> tuple[Run, float]:

@@ -10,12 +10,14 @@ import torch
 
 from lyra_adapters_server.trainer.calibration import Triple, at_temperature, fit_temperature
 from lyra_adapters_server.trainer.data import Row
-from lyra_adapters_server.trainer.events import RunSummary
+from lyra_adapters_server.trainer.errors import TrainerError
+from lyra_adapters_server.trainer.events import RunSummary, TrainerWarning
 from lyra_adapters_server.trainer.metrics import compute_metrics
 from lyra_adapters_server.trainer.runs import (
     Run,
     RunResult,
     best_candidate,
+    candidates_out,
     final_run,
     plan_runs,
     temperature_of,
@@ -70,12 +72,22 @@ class Schedule:
     @property
     def more(self) -> bool:
         """Whether there are runs left."""
-        return self.index + 1 < len(self.runs)
+        return self.next < len(self.runs)
+
+    @property
+    def next(self) -> int:
+        """The run after the one under way, from 0; those of a candidate that is out are passed over."""
+        return max(self.index + 1, len(self._results))
 
     @property
     def closed(self) -> bool:
         """Whether the run under way has been closed: a checkpoint may come between that and the next run."""
         return len(self._results) > self.index
+
+    @property
+    def dropped(self) -> bool:
+        """Whether the candidate of the run under way is out of the running."""
+        return self.closed and self._results[self.index].loss is None
 
     @property
     def steps_before(self) -> int:
@@ -140,6 +152,24 @@ class Schedule:
             best = self.steps_before + round(best_share * _steps(run))
             kept = {name: value.detach().cpu().clone() for name, value in parameters.items()}
             self.winner = Winner(run.candidate, best, kept)
+
+    def drop(self, error: TrainerError) -> TrainerWarning | None:
+        """Takes the candidate of the run under way out of the running; None if the job fails of the error.
+
+        It does of any but a loss that is not finite, where no candidate is left, and in the last run after folds.
+        """
+        run = self.runs[self.index]
+        left = {one.candidate for one in self.runs} - candidates_out(self._results) - {run.candidate}
+        if error.reason != "LOSS_NOT_FINITE" or run.last or not left:
+            return None
+        gone = sum(one.candidate == run.candidate and not one.last for one in self.runs[self.index :])
+        broken = RunResult(candidate=run.candidate, best_share=0, loss=None, rows=0, probabilities=[], labels=[])
+        self._results += [broken] * gone
+        return TrainerWarning(
+            reason="CANDIDATE_DROPPED",
+            message=f"{error.message}, in {run.name}. This candidate is out of the running, and the job goes on with "
+            "the others; a lower learning rate may help.",
+        )
 
     def summary(self) -> tuple[RunSummary, ...]:
         """What became of each run, for training.json."""

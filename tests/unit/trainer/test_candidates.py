@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from lyra_adapters_server.trainer.bases import Bases
+from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.trainer.loop import train
 from lyra_adapters_server.trainer.score import score
 from lyra_adapters_server.trainer.spec import CheckpointRules, ScoreSpec, TrainSpec
@@ -19,11 +20,13 @@ from test_loop import digest, run, samples, spec
 
 FOLDS = (tuple(range(0, 20, 2)), tuple(range(1, 20, 2)))
 BOTH = (Candidate(learning_rate=1e-30), Candidate(learning_rate=1e-2, epochs=6))
+# Its loss is no number after a step or two.
+TOO_HIGH = Candidate(learning_rate=1e38)
 
 
-def many(output: Path, distillation: float = 0, **changes: Any) -> TrainSpec:
+def many(output: Path, distillation: float = 0, candidates: tuple[Candidate, ...] = BOTH, **changes: Any) -> TrainSpec:
     training = TrainingConfig(
-        epochs=2, batch_size=4, patience=0, weight_decay=0, candidates=BOTH, distillation=distillation
+        epochs=2, batch_size=4, patience=0, weight_decay=0, candidates=candidates, distillation=distillation
     )
     return spec(output, **{"training": training, "inner": ((0, 1, 2, 3, 4, 5),), **changes})
 
@@ -98,20 +101,54 @@ def test_replayed_rows_are_trained_on_and_never_choose(tiny_bases: Callable[[str
     assert events[-1].runs[0].rows == 20
 
 
-@pytest.mark.parametrize(
-    ("inner", "distillation"),
-    [(((0, 1, 2, 3, 4, 5),), 0), (FOLDS, 0), (((0, 1, 2, 3, 4, 5),), 1)],
-    ids=["candidates", "folds", "distilled"],
-)
-def test_interrupted_anywhere_the_result_is_the_same(
-    inner: tuple[tuple[int, ...], ...], distillation: float, tiny_bases: Callable[[str], Bases], tmp_path: Path
+@pytest.mark.parametrize("inner", [((0, 1, 2, 3, 4, 5),), FOLDS], ids=["inner part", "folds"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_candidate_whose_loss_is_not_finite_is_out_of_the_running(
+    inner: tuple[tuple[int, ...], ...], place: int, tiny_bases: Callable[[str], Bases], tmp_path: Path
 ) -> None:
     bases = tiny_bases("llama")
-    run(many(tmp_path / "whole", distillation, inner=inner), bases)
+    good = Candidate(learning_rate=1e-2)
+    both = (TOO_HIGH, good) if place == 0 else (good, TOO_HIGH)
+    events = run(many(tmp_path / "both", candidates=both, inner=inner), bases)
+    (warning,) = [event for event in events if event.kind == "warning"]
+    assert warning.reason == "CANDIDATE_DROPPED"
+    assert f"candidate {place + 1} of 2" in warning.message
+    broken = [one for one in events[-1].runs if one.learning_rate == 1e38]
+    assert [(one.chosen, one.inner_loss) for one in broken] == [(False, None)] * len(inner)
+    # As if it had never been asked for.
+    run(many(tmp_path / "alone", candidates=(good,), inner=inner), bases)
+    assert digest(tmp_path / "both") == digest(tmp_path / "alone")
+
+
+def test_a_job_fails_where_no_candidate_is_left(tiny_bases: Callable[[str], Bases], tmp_path: Path) -> None:
+    with pytest.raises(TrainerError, match="LOSS_NOT_FINITE"):
+        run(many(tmp_path, candidates=(TOO_HIGH, Candidate(learning_rate=9e37))), tiny_bases("llama"))
+
+
+@pytest.mark.parametrize(
+    ("inner", "distillation", "candidates"),
+    [
+        (((0, 1, 2, 3, 4, 5),), 0, BOTH),
+        (FOLDS, 0, BOTH),
+        (((0, 1, 2, 3, 4, 5),), 1, BOTH),
+        (((0, 1, 2, 3, 4, 5),), 0, (*BOTH, TOO_HIGH)),
+        (FOLDS, 0, (TOO_HIGH, *BOTH)),
+    ],
+    ids=["candidates", "folds", "distilled", "the last dropped", "the first dropped"],
+)
+def test_interrupted_anywhere_the_result_is_the_same(
+    inner: tuple[tuple[int, ...], ...],
+    distillation: float,
+    candidates: tuple[Candidate, ...],
+    tiny_bases: Callable[[str], Bases],
+    tmp_path: Path,
+) -> None:
+    bases = tiny_bases("llama")
+    run(many(tmp_path / "whole", distillation, candidates, inner=inner), bases)
     turns = 5
     for attempt in itertools.count():
         rules = CheckpointRules(directory=str(tmp_path / "checkpoints"), steps=3, seconds=0)
-        wanted = many(tmp_path / "parts", distillation, inner=inner, checkpoints=rules)
+        wanted = many(tmp_path / "parts", distillation, candidates, inner=inner, checkpoints=rules)
         work: Any = train(wanted, bases)
         ended = False
         for _ in range(turns):
