@@ -22,14 +22,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from cells import ALL_ROWS, Cell, cells
+from cells import ALL_ROWS, BOTH, TRIED_ROWS, TRIED_SEEDS, Cell, cells
 from lyra_adapters_server.feedback.general import shipped_rows
 from lyra_adapters_server.feedback.inner import inner_folds
 from lyra_adapters_server.feedback.replay import replay_rows
@@ -258,6 +258,39 @@ def table(directory: Path) -> str:
     return "\n".join(lines)
 
 
+def tried(directory: Path) -> str:
+    """What one setting changes beside the defaults, seed by seed on the same rows: of both sets together."""
+    lines = [
+        "| base and setting | seeds | accuracy | loss beside the defaults, with its standard error |",
+        "| --- | --- | --- | --- |",
+    ]
+    for base in TRIED_SEEDS:
+        prefix = f"{base}-{TRIED_ROWS}-"
+        found: dict[str, dict[str, Any]] = defaultdict(dict)
+        for path in sorted(directory.glob(f"{prefix}*-seed*.json")):
+            group, _, seed = path.stem.rpartition("-seed")
+            found[group.removeprefix(prefix)][seed] = json.loads(path.read_text(encoding="utf-8"))["together"]["after"]
+        usual = found.get("defaults", {})
+        for setting, by_seed in found.items():
+            accuracy = spread([one["accuracy"] for one in by_seed.values()])
+            apart = [one["loss"] - usual[seed]["loss"] for seed, one in by_seed.items() if seed in usual]
+            error = f" ± {statistics.stdev(apart) / len(apart) ** 0.5:.3f}" if len(apart) > 1 else ""
+            change = f"{statistics.fmean(apart):+.3f}{error}" if apart else "—"
+            lines.append(f"| {prefix}{setting} | {len(by_seed)} | {accuracy} | {change} |")
+    return "\n".join(lines)
+
+
+def most_frequent(data: Path) -> str:
+    """What always the most frequent label of a set would have right: what an accuracy is to be seen beside."""
+    labels = {
+        path.stem: Counter(json.loads(line)["label"] for line in path.read_text(encoding="utf-8").splitlines() if line)
+        for path in sorted(data.glob("*_dev.jsonl"))
+    }
+    labels["together"] = sum((labels[f"{name}_dev"] for name in BOTH), Counter())
+    shares = (f"{name} {max(found.values()) / found.total():.3f}" for name, found in labels.items())
+    return f"Always the most frequent label: {', '.join(shares)}."
+
+
 def spread(values: Sequence[float], digits: int = 3) -> str:
     """Mean and standard deviation."""
     deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
@@ -296,7 +329,7 @@ def main() -> None:
                 if free and not study.result(cell).exists():
                     print(cell.name, flush=True)
                     study.run(cell)
-    print(table(arguments.cells))
+    print(table(arguments.cells), tried(arguments.cells), most_frequent(arguments.data), sep="\n\n")
 
 
 if __name__ == "__main__":

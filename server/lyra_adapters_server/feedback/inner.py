@@ -18,11 +18,9 @@ FOLDS_OF_FEW = 3
 _Counts = Counter[Label | None]
 
 
-def fold_count(samples: Sequence[Sample], training: TrainingConfig) -> int:
-    """How many folds training rows are divided into: as many as asked for, and no more than there are documents."""
-    usual = FOLDS_OF_FEW if len(samples) < FEW_ROWS and training.inner_fraction else 1
-    folds = training.folds or usual
-    return min(folds, len(clusters(samples))) if folds > 1 else 1
+def wanted_folds(rows: int, training: TrainingConfig) -> int:
+    """How many folds so many training rows are divided into, if there are as many documents."""
+    return training.folds or (FOLDS_OF_FEW if rows < FEW_ROWS and training.inner_fraction else 1)
 
 
 def inner_folds(samples: Sequence[Sample], training: TrainingConfig) -> tuple[tuple[int, ...], ...]:
@@ -32,10 +30,11 @@ def inner_folds(samples: Sequence[Sample], training: TrainingConfig) -> tuple[tu
     them alone, so that the same rows always fall the same way, and each goes where rows of its labels are missing most.
     Empty where the rows can't be divided: then nothing is chosen, and the last step is kept.
     """
-    folds = fold_count(samples, training)
-    if training.inner_fraction == 0 and folds == 1:
+    wanted = wanted_folds(len(samples), training)
+    if training.inner_fraction == 0 and wanted == 1:
         return ()
     found = sorted(clusters(samples), key=lambda cluster: _order(cluster, samples))
+    folds = min(wanted, len(found))
     if len(found) < 2:
         return ()
     if folds == 1:

@@ -95,7 +95,7 @@ class Judging:
         general = Evidence([], [], [])
         anchor = self._general[spec.base_alias].anchor if champion.general else ()
         # Both were asked about them, and before a restart they were the same rows.
-        if len(champion.general) == len(challenger.general) == len(anchor):
+        if anchor and len(champion.general) == len(challenger.general) == len(anchor):
             known = trained_on.union(map(content_digest, spec.training_samples))
             left = [index for index, row in enumerate(anchor) if not _known(row, known)]
             general = Evidence(anchor, champion.general, challenger.general).at(left)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lyra_adapters_server.errors import Violation, invalid
-from lyra_adapters_server.feedback.inner import fold_count, inner_folds
+from lyra_adapters_server.feedback.inner import wanted_folds
 from lyra_adapters_server.feedback.replay import replay_count
+from lyra_adapters_server.feedback.split import clusters
 from lyra_adapters_server.trainer.balance import label_weights, review_weights
 from lyra_adapters_server.types import Sample, TrainingConfig
 
@@ -30,13 +31,18 @@ def settle_training(
     Raises:
         Refusal: Several candidates are to be tried, and the rows leave nothing to compare them on.
     """
-    if len(training.candidates) > 1 and not inner_folds(rows, training):
-        raise invalid([Violation("training.candidates", _INCOMPARABLE)], "NOTHING_TO_COMPARE_ON")
+    folds, several = wanted_folds(len(rows), training), len(training.candidates) > 1
+    if folds > 1 or several:
+        # Only then: documents of thousands of rows are found by their texts.
+        documents = len(clusters(rows))
+        if several and documents < 2:
+            raise invalid([Violation("training.candidates", _INCOMPARABLE)], "NOTHING_TO_COMPARE_ON")
+        folds = min(folds, documents)
     reviews = review_weights(rows, training.balance_reviews)
     replay = training.replay_general_rows
     return training.model_copy(
         update={
-            "folds": fold_count(rows, training),
+            "folds": folds,
             "balance_labels": label_weights(rows, training.balance_labels, reviews) is not None,
             "balance_reviews": reviews is not None,
             "replay_general_rows": (recorded and replay_count(rows) > 0) if replay is None else replay,
