@@ -13,25 +13,27 @@ BOTH = ("scifact", "checkcovid")
 ALL_ROWS: dict[str, Any] = {"epochs": 3, "validation_fraction": 0.1}
 # What is tried beside the defaults, one thing at a time, on so many rows.
 TRIED_ROWS = 300
-TRIED_RATES = (0.25, 0.5, 2.0)
 TRIED_SETTINGS: dict[str, dict[str, Any]] = {
-    "epochs-3": {"epochs": 3},
-    "epochs-10": {"epochs": 10},
     "batch-4": {"batch_size": 4},
-    "batch-16": {"batch_size": 16},
-    "warmup-0": {"warmup_ratio": 0.0},
-    "patience-1": {"patience": 1},
     "label-smoothing-0.1": {"label_smoothing": 0.1},
     "labels-balanced": {"balance_labels": True},
+    "epochs-10": {"epochs": 10},
+    "epochs-3": {"epochs": 3},
+    "patience-1": {"patience": 1},
+    "batch-16": {"batch_size": 16},
+    "warmup-0": {"warmup_ratio": 0.0},
 }
+# Beside a linear fall.
+TRIED_SCHEDULES = ("cosine", "constant")
+TRIED_RATES = (2.0, 0.5, 0.25)
 TRIED_ADAPTERS: dict[str, dict[str, Any]] = {
-    "rank-2": {"rank": 2, "alpha": 4.0},
     "rank-16": {"rank": 16, "alpha": 32.0},
     "all-linear": {"target_modules": ("all-linear",)},
+    "rank-2": {"rank": 2, "alpha": 4.0},
     "dropout-0": {"dropout": 0.0},
 }
 # How many seeds these have: an encoder is trained in a moment.
-TRIED_SEEDS = {"demo": 1, "encoder": 5}
+TRIED_SEEDS = {"demo": 3, "encoder": 5}
 # What going on from a version is without what is done for it.
 WITHOUT: dict[str, dict[str, Any]] = {
     "as-they-are": {"balance_reviews": False, "distillation": 0.0},
@@ -51,6 +53,7 @@ class Cell:
         size: How many of them; 0: all. With `parent`, reviews: five of six that it erred on.
         parent: The set whose adapter it goes on from.
         rate: Learning rate, as a multiple of the usual one.
+        schedule: How it falls after warm-up: `linear` as in the service, `cosine` or `constant` (study.py).
         training: Settings other than the defaults.
         lora: Likewise, of the adapter.
         base: `demo`, or `encoder`: all-MiniLM-L6-v2.
@@ -63,6 +66,7 @@ class Cell:
     size: int = 0
     parent: str = ""
     rate: float = 1.0
+    schedule: str = "linear"
     training: dict[str, Any] = field(default_factory=dict)
     lora: dict[str, Any] = field(default_factory=dict)
     base: str = "demo"
@@ -75,7 +79,7 @@ class Cell:
 
 
 def cells() -> Iterator[Cell]:
-    """All cells, telling ones first. Where the demo base's settings are tried, one seed; else five."""
+    """All cells, telling ones first. Where the demo base's settings are tried, three seeds; else five."""
     for seed in SEEDS:
         yield Cell("all", seed, training=ALL_ROWS)
     for seed in SEEDS:
@@ -106,9 +110,11 @@ def _tried() -> Iterator[Cell]:
         about = f"{base}-{TRIED_ROWS}"
         for seed in range(seeds):
             yield Cell(f"{about}-defaults", seed, size=TRIED_ROWS, base=base)
-            for rate in TRIED_RATES:
-                yield Cell(f"{about}-rate-x{rate:g}", seed, size=TRIED_ROWS, rate=rate, base=base)
             for name, training in TRIED_SETTINGS.items():
                 yield Cell(f"{about}-{name}", seed, size=TRIED_ROWS, training=training, base=base)
+            for schedule in TRIED_SCHEDULES:
+                yield Cell(f"{about}-{schedule}", seed, size=TRIED_ROWS, schedule=schedule, base=base)
             for name, lora in TRIED_ADAPTERS.items():
                 yield Cell(f"{about}-{name}", seed, size=TRIED_ROWS, lora=lora, base=base)
+            for rate in TRIED_RATES:
+                yield Cell(f"{about}-rate-x{rate:g}", seed, size=TRIED_ROWS, rate=rate, base=base)

@@ -1,10 +1,11 @@
 """The study behind docs/learning.md: trainings in cells that can be resumed, and a table with mean and spread.
 
-    python benchmarks/learning/study.py [--data DIR] [--cells DIR] [--only TEXT] [--list] [--minutes N]
+    python benchmarks/learning/study.py [--data DIR] [--cells DIR] [--only TEXT ...] [--list] [--minutes N]
 
 A cell (cells.py) is one training with one seed; its result is one JSON file under DIR, and a cell whose file is there
-is not run again. `--only` takes the cells whose name contains a text, `--minutes` starts no further cell after so many.
-The table goes to standard output, whatever is there so far; a group without all its seeds says how many it has.
+is not run again. `--only` takes the cells whose name contains one of the texts, `--minutes` starts no further cell
+after so many. The table goes to standard output, whatever is there so far; a group without all its seeds says how many
+it has.
 
 The trainings run in this process through the service's own engine (feedback/, trainer/), with the same split, inner
 rows and temperature as a job has, and are scored on rows that the job never sees. Those called all-trainer-peft run
@@ -17,6 +18,7 @@ import argparse
 import fcntl
 import importlib.metadata
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 from cells import ALL_ROWS, BOTH, TRIED_ROWS, TRIED_SEEDS, Cell, cells
 from lyra_adapters_server.feedback.general import shipped_rows
@@ -36,9 +39,10 @@ from lyra_adapters_server.feedback.replay import replay_rows
 from lyra_adapters_server.feedback.split import split
 from lyra_adapters_server.jobs.settling import settle_training
 from lyra_adapters_server.registry.anchor import picked_out
+from lyra_adapters_server.trainer import loop
 from lyra_adapters_server.trainer.bases import Bases
 from lyra_adapters_server.trainer.events import Evaluated, Scored, Trained, TrainerEvent, TrainingProgress
-from lyra_adapters_server.trainer.learning_rate import usual_peak
+from lyra_adapters_server.trainer.learning_rate import learning_rate_at, usual_peak
 from lyra_adapters_server.trainer.loop import train
 from lyra_adapters_server.trainer.metrics import compute_metrics
 from lyra_adapters_server.trainer.score import score, write_prompt
@@ -46,6 +50,22 @@ from lyra_adapters_server.trainer.spec import BaseModelConfig, CheckpointRules, 
 from lyra_adapters_server.types import LABELS, AdapterRef, BaseCard, LoraConfig, Metrics, Sample, TrainingConfig
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def cosine_at(step: int, total_steps: int, peak: float, warmup_ratio: float) -> float:
+    """As learning_rate_at(), but that the rate falls along half a cosine."""
+    warmup = round(total_steps * warmup_ratio)
+    if step <= warmup:
+        return peak * step / warmup
+    return peak * (1 + math.cos(math.pi * (step - warmup - 1) / (total_steps - warmup))) / 2
+
+
+def constant_at(step: int, total_steps: int, peak: float, warmup_ratio: float) -> float:
+    """As learning_rate_at(), but that the rate does not fall."""
+    return peak * min(1.0, step / max(1, round(total_steps * warmup_ratio)))
+
+
+SCHEDULES = {"linear": learning_rate_at, "cosine": cosine_at, "constant": constant_at}
 
 
 class Study:
@@ -118,7 +138,8 @@ class Study:
             output_dir=str(output),
             checkpoints=rules,
         )
-        events = list(self._told(train(spec, self._bases)))
+        with patch.object(loop, "learning_rate_at", SCHEDULES[cell.schedule]):
+            events = list(self._told(train(spec, self._bases)))
         (trained,) = [event for event in events if isinstance(event, Trained)]
         evaluated = [event for event in events if isinstance(event, Evaluated) and event.stage == "VALIDATION"]
         return trained, evaluated
@@ -313,7 +334,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "nli")
     parser.add_argument("--cells", type=Path, default=ROOT / "build" / "learning")
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", nargs="+", default=[""])
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--minutes", type=float, default=float("inf"))
     arguments = parser.parse_args()
@@ -324,7 +345,7 @@ def main() -> None:
         there = study.result(cell).exists()
         if arguments.list:
             print(f"{'done' if there else 'to do'}  {cell.name}")
-        elif not there and arguments.only in cell.name and time.monotonic() < end:
+        elif not there and any(text in cell.name for text in arguments.only) and time.monotonic() < end:
             with alone(arguments.cells / f"{cell.name}.lock") as free:
                 if free and not study.result(cell).exists():
                     print(cell.name, flush=True)

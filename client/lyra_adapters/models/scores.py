@@ -104,8 +104,8 @@ class Calibration(Model):
         temperature: Probabilities are softmax(logits / temperature); 1: none was fitted.
         rows: Rows it was fitted on: neither trained on nor held out for the gate.
         cross_fitted: Whether each of those rows was predicted by a training that left it out, in folds.
-        uncalibrated: Scores on the held-out rows without it.
-        calibrated: Scores on the held-out rows with it.
+        uncalibrated: Scores on all held-out rows without it.
+        calibrated: Scores on all held-out rows with it.
     """
 
     temperature: float = 0.0
@@ -141,7 +141,7 @@ class Verdict(Model):
     Attributes:
         outcome: How the challenger compares with the champion.
         champion: A version's full name, or `base`.
-        champion_metrics: Scores of the champion on the held-out rows.
+        champion_metrics: Scores of the champion on the held-out rows that neither has trained on.
         challenger_metrics: Scores of the challenger on the same rows.
         explanation: The rule's reasoning, with the numbers.
         activated: Whether the version was put in force.

@@ -84,7 +84,7 @@ class AdapterVersion(Model):
         actor: Who asked for it, as the caller said.
         create_time: When it was published.
         continued_from: Full name of the version it started from; empty if none.
-        metrics_before: Scores on the held-out rows of what was in force when the job started.
+        metrics_before: Scores of what it was judged against, on the held-out rows that neither has trained on.
         metrics_after: Scores of this version on the same rows.
         verdict: The gate's verdict.
         path: Directory on the server.

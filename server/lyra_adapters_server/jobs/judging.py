@@ -23,7 +23,7 @@ from lyra_adapters_server.storage.versions import lineage
 from lyra_adapters_server.trainer.events import Scored
 from lyra_adapters_server.trainer.metrics import compute_metrics
 from lyra_adapters_server.trainer.spec import ScoreSpec, TrainSpec, class_prior
-from lyra_adapters_server.types import LABELS, AdapterRef, Sample
+from lyra_adapters_server.types import LABELS, AdapterRef, Metrics, Sample
 
 Stored = dict[str, Any]
 
@@ -36,11 +36,15 @@ class Verdict:
         judgement: On the other rows.
         excluded: Positions of held-out reviews.
         general: The general rows that were looked at.
+        before: The champion's scores on the held-out reviews that are left; None: none are.
+        after: The challenger's.
     """
 
     judgement: Judgement
     excluded: frozenset[int]
     general: Evidence
+    before: Metrics | None
+    after: Metrics | None
 
 
 class Judging:
@@ -54,22 +58,19 @@ class Judging:
     async def score(self, subject: AdapterRef, spec: TrainSpec, trained_on: set[str]) -> RowScores:
         """A model's probabilities on the gate's rows, under its own prompt. Raises WorkerDied, WorkFailed.
 
-        General rows are asked about unless reviews that neither has trained on are the anchor; the metrics are of all
-        held-out rows.
+        General rows are asked about unless reviews that neither has trained on are the anchor.
         """
         held_out = spec.validation_samples
         if not held_out:
-            return RowScores(held_out=[], general=[], metrics=None)
+            return RowScores(held_out=[], general=[])
         # On a thread: digests of every row.
         left = await asyncio.to_thread(lambda: [row for row in held_out if not _known(row, trained_on)])
         general = () if not left or anchor_positions(left) else self._general[spec.base_alias].anchor
         # Each on its own: the trainer knows what it has said of the same set before, and either may be new.
         first = await self._ask(subject, spec, held_out)
         rest = (await self._ask(subject, spec, general)).probabilities if general else []
-        labels = [LABELS.index(sample.correct_label) for sample in held_out]
         temperature = first.metrics.temperature if first.metrics else 1.0
-        metrics = compute_metrics(first.probabilities, labels, temperature)
-        return RowScores(held_out=first.probabilities, general=rest, metrics=metrics)
+        return RowScores(held_out=first.probabilities, general=rest, temperature=temperature)
 
     async def _ask(self, subject: AdapterRef, spec: TrainSpec, rows: Sequence[Sample]) -> Scored:
         return await self._executor.score(
@@ -101,7 +102,9 @@ class Judging:
             general = Evidence(anchor, champion.general, challenger.general).at(left)
         excluded = frozenset(range(len(rows))) - kept
         judgement = judge(held_out, general, (*spec.training_samples, *rows), excluded=len(excluded))
-        return Verdict(judgement, excluded, general)
+        before = _metrics(held_out.samples, held_out.champion, champion)
+        after = _metrics(held_out.samples, held_out.challenger, challenger)
+        return Verdict(judgement, excluded, general, before, after)
 
 
 def contents_seen(connection: Connection, champion: Champion, continue_from: str) -> set[str]:
@@ -129,6 +132,11 @@ def verdict_payload(verdict: Verdict) -> dict[str, Any]:
 def _known(row: Sample, contents: set[str]) -> bool:
     """Whether one who was trained on these contents has seen the row's pair, as it is or turned round."""
     return bool(contents) and not contents.isdisjoint(contents_of_pair(row))
+
+
+def _metrics(rows: Sequence[Sample], probabilities: Probabilities, scores: RowScores) -> Metrics | None:
+    labels = [LABELS.index(row.correct_label) for row in rows]
+    return compute_metrics(probabilities, labels, scores.temperature) if rows else None
 
 
 def row_record(prepared: Prepared, verdict: Verdict, held_out: Sequence[Sample]) -> Stored:

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 from lyra_adapters_server.registry.publish import PublishedFiles
 from lyra_adapters_server.trainer.events import Trained
-from lyra_adapters_server.types import AdapterRef, BaseCard, Metrics, Value
+from lyra_adapters_server.types import AdapterRef, BaseCard, Value
 
 
 class RowScores(Value):
-    """One model's probabilities for the held-out reviews and for the general rows, and its scores on the former."""
+    """One model's probabilities, at its temperature, for the held-out reviews and for the general rows."""
 
     held_out: list[tuple[float, float, float]]
     general: list[tuple[float, float, float]]
-    metrics: Metrics | None
+    temperature: float = 1.0
 
 
 class Prepared(Value):

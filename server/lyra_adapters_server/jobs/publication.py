@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from lyra_adapters_server import failpoints
@@ -77,14 +78,21 @@ class Publisher:
         return await self._enter(job, spec, prepared, number, Path(spec.output_dir), None)
 
     async def half_published(self, job: JobRecord) -> HalfPublished | None:
-        """What an earlier attempt gave its name but no row, if every file of it is as its reservation says."""
+        """What an earlier attempt gave its name but no row, if every file of it is as its reservation says.
+
+        What another release of this service noted in another form is not taken up; then the job goes on before it.
+        """
         found = await self._database.read(lambda connection: find_reservation(connection, job.job_id))
         if found is None or found.files is None or found.result is None:
             return None
         directory = self._layout.version(job.adapter, found.number)
         if await asyncio.to_thread(wrong_files, directory, found.files):
             return None
-        return HalfPublished(Prepared.model_validate(found.result), found.number, PublishedFiles(found.files))
+        try:
+            prepared = Prepared.model_validate(found.result)
+        except ValidationError:
+            return None
+        return HalfPublished(prepared, found.number, PublishedFiles(found.files))
 
     async def finish(self, job: JobRecord, spec: TrainSpec, half: HalfPublished) -> VersionRecord:
         """Publishes what an earlier attempt left half-published. Raises as publish()."""
@@ -182,8 +190,7 @@ class Publisher:
         source: Path,
         care: dict[str, Any],
     ) -> PublishedFiles:
-        judgement = verdict.judgement
-        before, after = prepared.champion_scores.metrics, prepared.scores.metrics
+        judgement, before, after = verdict.judgement, verdict.before, verdict.after
         card = CardFacts(
             name=name,
             adapter=job.adapter,
@@ -242,7 +249,7 @@ class Publisher:
         if (stage := _stage(spec)).exists():
             place(self._layout, job.adapter, number, stage)
         judgement = verdict.judgement
-        before, after = metrics_payload(prepared.champion_scores.metrics), metrics_payload(prepared.scores.metrics)
+        before, after = metrics_payload(verdict.before), metrics_payload(verdict.after)
         held = _held(connection, held_job, judgement)
         activated = not held and (judgement.outcome.passes or job.activation == "ALWAYS")
         said = {

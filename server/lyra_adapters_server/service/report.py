@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from google.protobuf.json_format import ParseDict
 from lyra_adapters.v1 import adapter_service_pb2 as pb
 from sqlalchemy import Connection
 
 from lyra_adapters_server.errors import Kind, Refusal
 from lyra_adapters_server.feedback.general import GeneralRows
-from lyra_adapters_server.registry.describe import metrics_payload
 from lyra_adapters_server.registry.names import BASE, version_of
 from lyra_adapters_server.registry.pointer import unknown_adapter, unknown_version
 from lyra_adapters_server.service import pages
@@ -24,8 +22,7 @@ from lyra_adapters_server.service.training_request import DEFAULT_ADAPTER
 from lyra_adapters_server.storage import versions as store
 from lyra_adapters_server.storage.jobs import find_samples
 from lyra_adapters_server.storage.versions import VersionRecord
-from lyra_adapters_server.trainer.metrics import compute_metrics
-from lyra_adapters_server.types import LABELS, Sample
+from lyra_adapters_server.types import Sample
 
 # gRPC clients accept 4 MiB unless they say otherwise.
 MAX_PAGE_BYTES = 2 * 1024 * 1024
@@ -51,12 +48,13 @@ async def report(service: Service, request: pb.ReportRequest) -> pb.ReportRespon
     size, start = pages.page_size(request.page_size or pages.MAX_SIZE), pages.read_token(request) or 0
     found = await service.database.read(lambda connection: _read(connection, adapter, request.version))
     rows = list(_rows(found, service.general.get(found.version.base_model)))
+    version = version_message(service.layout, found.version)
     answer = pb.ReportResponse(
-        version=version_message(service.layout, found.version),
+        version=version,
         total_size=len(rows),
         texts_deleted=any(row["id"] not in found.held_out for row in found.scores["held_out"]),
-        champion_metrics=judged_metrics(found.scores, "champion", found.version.metrics_before),
-        challenger_metrics=judged_metrics(found.scores, "challenger", found.version.metrics_after),
+        champion_metrics=version.metrics_before if version.HasField("metrics_before") else None,
+        challenger_metrics=version.metrics_after if version.HasField("metrics_after") else None,
     )
     end, space = start, MAX_PAGE_BYTES
     for row in rows[start : start + size]:
@@ -68,23 +66,6 @@ async def report(service: Service, request: pb.ReportRequest) -> pb.ReportRespon
     if end < len(rows):
         answer.next_page_token = pages.make_token(request, end)
     return answer
-
-
-def judged_metrics(scores: dict[str, Any], side: str, of_all: dict[str, Any] | None) -> pb.Metrics | None:
-    """The scores of one of the two on what the verdict rests on: rows that one has trained on would flatter it.
-
-    Args:
-        scores: By row, as they are stored.
-        side: `champion` or `challenger`.
-        of_all: Its scores on all held-out rows; None where nothing was held out.
-    """
-    excluded = set(scores["excluded"])
-    rows = [row for index, row in enumerate(scores["held_out"]) if index not in excluded]
-    if not rows or of_all is None:
-        return None
-    labels = [LABELS.index(row["label"]) for row in rows]
-    metrics = compute_metrics([row[side] for row in rows], labels, of_all.get("temperature", 1.0))
-    return ParseDict(metrics_payload(metrics) or {}, pb.Metrics())
 
 
 def _read(connection: Connection, adapter: str, asked: str) -> _Found:

@@ -239,6 +239,7 @@ class _Run:
         after, without = state.best_metrics if spec.inner is None else None, None
         if self._held_out and after is None:
             found = yield from score_set(self._base, self._subject, self._held_out, self._score_budget)
+            self._check("sum of the held-out rows' probabilities", sum(map(sum, found)), best_step)
             labels = [row.label for row in self._held_out]
             without = compute_metrics(found, labels)
             after = compute_metrics(at_temperature(found, temperature), labels, temperature)
@@ -308,8 +309,8 @@ class _Run:
         loss: float | None = None
         while loss is None:
             loss = yield from self._gradients()
-            if loss is not None and not math.isfinite(loss):
-                raise TrainerError("LOSS_NOT_FINITE", f"the loss is {loss} at step {self._step_of_job + 1}")
+            if loss is not None:
+                self._check("loss", loss, self._step_of_job + 1)
             if loss is not None and not self._update(rate):
                 loss = None
             yield from self._say_if_reduced()
@@ -350,7 +351,7 @@ class _Run:
     def _update(self, rate: float) -> bool:
         """Does the optimizer's step; False if memory ran out, and the whole step must be begun again."""
         try:
-            self._state.update(rate, self._training.max_grad_norm)
+            norm = self._state.update(rate, self._training.max_grad_norm)
         except Exception as error:
             if not is_exhaustion(error):
                 raise
@@ -358,7 +359,13 @@ class _Run:
             rows = self._rows_of_step()
             self._go_on_with_less(rows)
             return False
+        self._check("norm of the gradients", norm, self._step_of_job)
         return True
+
+    def _check(self, what: str, value: float, step: int) -> None:
+        if not math.isfinite(value):
+            message = f"the {what} is {value} at step {step}; a lower learning_rate may help"
+            raise TrainerError("LOSS_NOT_FINITE", message)
 
     def _go_on_with_less(self, rows: Sequence[Row]) -> None:
         """After memory ran out over these rows: the step begins again with smaller micro-batches."""
@@ -387,6 +394,7 @@ class _Run:
     def _validate(self) -> Events:
         found = yield from score_rows(self._base, self._subject, self._inner, self._score_budget)
         yield from self._say_if_reduced()
+        self._check("sum of the inner rows' probabilities", sum(map(sum, found)), self._step_of_job)
         labels, weights = [row.label for row in self._inner], [row.weight for row in self._inner]
         # None is fitted on held-out rows, which choose the step where there is no gate.
         temperature = 1.0 if self._spec.inner is None else fit_temperature(found, labels, weights)

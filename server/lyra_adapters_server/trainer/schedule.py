@@ -167,8 +167,8 @@ class Schedule:
         self._results += [broken] * gone
         return TrainerWarning(
             reason="CANDIDATE_DROPPED",
-            message=f"{error.message}, in {run.name}. This candidate is out of the running, and the job goes on with "
-            "the others; a lower learning rate may help.",
+            message=f"In {run.name}, {error.message}. This candidate is out of the running, and the job goes on with "
+            "the others.",
         )
 
     def summary(self) -> tuple[RunSummary, ...]:

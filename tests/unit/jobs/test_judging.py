@@ -74,6 +74,7 @@ def test_pairs_that_one_was_trained_on_do_not_count_under_any_label_or_turned_ro
     verdict, _ = judged(rows(100, 1000), held_out, {content_digest(change(row)) for row in held_out[:7]})
     assert verdict.excluded == set(range(7))
     assert verdict.judgement.held_out.rows == 53
+    assert (verdict.before.samples, verdict.after.samples) == (53, 53)
 
 
 def test_general_rows_are_asked_for_where_too_few_reviews_are_left() -> None:
@@ -101,4 +102,5 @@ def test_all_that_was_held_out_may_be_excluded() -> None:
     verdict, asked = judged(rows(80, 1000), held_out, {content_digest(row) for row in held_out})
     assert asked.asked == [20]
     assert (verdict.judgement.outcome, verdict.judgement.more_reviews) == ("UNDECIDED", 200)
+    assert (verdict.before, verdict.after) == (None, None)
     assert "trained on all 20 held-out reviews" in verdict.judgement.explanation

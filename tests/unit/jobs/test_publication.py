@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from lyra_adapters_server import failpoints
+from lyra_adapters_server.feedback.general import shipped_rows
+from lyra_adapters_server.feedback.uses import uses_of
 from lyra_adapters_server.jobs.judging import Judging
 from lyra_adapters_server.jobs.publication import Publisher
 from lyra_adapters_server.registry.publish import wrong_files
@@ -18,13 +21,23 @@ from lyra_adapters_server.scope import EVERYTHING
 from lyra_adapters_server.storage import jobs
 from lyra_adapters_server.storage import versions as store
 from lyra_adapters_server.storage.database import now_us
+from lyra_adapters_server.storage.feedback import remember_uses
 from lyra_adapters_server.storage.jobs import JobRecord, JobState, LeaseLost
-from lyra_adapters_server.storage.reservations import all_reservations
+from lyra_adapters_server.storage.reservations import all_reservations, prepare
 from lyra_adapters_server.storage.trouble import StorageFailed
 from lyra_adapters_server.storage.versions import VersionRecord
-from lyra_adapters_server.trainer.events import Trained
-from lyra_adapters_server.trainer.spec import TrainSpec
-from lyra_adapters_server.types import AdapterRef, BaseCard, BaseIdentity, Label, LoraConfig, Sample, TrainingConfig
+from lyra_adapters_server.trainer.events import Scored, Trained
+from lyra_adapters_server.trainer.spec import ScoreSpec, TrainSpec
+from lyra_adapters_server.types import (
+    LABELS,
+    AdapterRef,
+    BaseCard,
+    BaseIdentity,
+    Label,
+    LoraConfig,
+    Sample,
+    TrainingConfig,
+)
 from made_registry import MadeRegistry
 from quick_server import PLAN
 from safetensors.numpy import save_file
@@ -38,8 +51,18 @@ NAMED = ("publish.rename.after",)
 ROWED = ("publish.commit.after", "link.")
 
 
-class NoExecutor:
-    """Nothing is scored: no rows are held out."""
+class Scoring:
+    """An executor that says the same of every row, and notes who was asked about how many."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, int]] = []
+        self.then: Callable[[], object] = int
+
+    async def score(self, spec: ScoreSpec) -> Scored:
+        self.asked.append((spec.subject.name, len(spec.samples)))
+        if spec.subject.name == "b":
+            self.then()
+        return Scored(probabilities=[(0.4, 0.3, 0.3)] * len(spec.samples), metrics=None, truncated=[])
 
     def card(self, _alias: str) -> BaseCard:
         return CARD
@@ -51,8 +74,11 @@ class Attempts:
     def __init__(self, registry: MadeRegistry) -> None:
         self.registry = registry
         self.trainings = 0
-        executor: Any = NoExecutor()
-        self.publisher = Publisher(registry.database, registry.layout, executor, Judging(executor, {}))
+        self.executor = Scoring()
+        self.held_out: tuple[Sample, ...] = ()
+        executor: Any = self.executor
+        self.judging = Judging(executor, {"tiny": shipped_rows()})
+        self.publisher = Publisher(registry.database, registry.layout, executor, self.judging)
         registry.add_job("b", ended=False, job_id="job", activation="ALWAYS", lora=LORA.model_dump(mode="json"))
 
     def claim(self) -> JobRecord:
@@ -76,7 +102,7 @@ class Attempts:
             job_id=job.job_id,
             base_alias="tiny",
             training_samples=(Sample(id="r", premise="p", hypothesis="h", correct_label=Label.SUPPORTS),),
-            validation_samples=(),
+            validation_samples=self.held_out,
             lora=LORA,
             training=TrainingConfig(),
             champion=AdapterRef(name="base", base_alias="tiny"),
@@ -138,6 +164,61 @@ def test_a_directory_that_is_not_as_it_was_prepared_is_not_taken_up(attempts: At
     asyncio.run(attempts.attempt(attempts.claim()))
     assert attempts.trainings == 2
     check(attempts)
+
+
+def test_what_another_release_noted_in_another_form_is_not_taken_up(attempts: Attempts) -> None:
+    failpoints.arm("publish.rename.after=raise:EIO@1")
+    with pytest.raises(StorageFailed):
+        asyncio.run(attempts.attempt(attempts.claim()))
+    database = attempts.registry.database
+    (noted,) = database.read_now(all_reservations)
+    assert noted.files is not None
+    assert noted.result is not None
+    files, result = noted.files, noted.result
+    database.write_now(lambda c: prepare(c, "job", files, {**result, "said_by_it": 1}))
+    asyncio.run(attempts.attempt(attempts.claim()))
+    assert attempts.trainings == 2
+    check(attempts)
+
+
+@pytest.mark.parametrize("moved", ["while it is scored", "once it is judged"])
+def test_what_came_in_force_meanwhile_is_what_it_is_judged_against(
+    attempts: Attempts, monkeypatch: pytest.MonkeyPatch, moved: str
+) -> None:
+    registry, executor, judge = attempts.registry, attempts.executor, attempts.judging.judge
+    attempts.held_out = tuple(
+        Sample(id=f"h{n}", premise=f"premise {n}", hypothesis="h", correct_label=LABELS[n % 3]) for n in range(60)
+    )
+    in_between: list[int] = []
+
+    def move() -> None:
+        if not in_between:
+            in_between.append(registry.add_version("b"))
+            uses = uses_of(attempts.held_out[:40], ())
+            registry.database.write_now(lambda c: remember_uses(c, "b", in_between[0], uses))
+
+    def judge_and_move(*given: Any) -> Any:
+        found = judge(*given)
+        move()
+        return found
+
+    if moved == "while it is scored":
+        executor.then = move
+    else:
+        monkeypatch.setattr(attempts.judging, "judge", judge_and_move)
+    version = asyncio.run(attempts.attempt(attempts.claim()))
+    assert version.verdict["champion"] == f"b_v{in_between[0]}"
+    # It was trained on forty of the rows: what is left is too little, so that both are asked about the general ones.
+    assert version.verdict["held_out"]["excluded_rows"] == 40
+    general = len(shipped_rows().anchor)
+    assert executor.asked == [("b", 60), ("base", 60), (f"b_v{in_between[0]}", 60), (f"b_v{in_between[0]}", general),
+                              ("b", 60), ("b", general)]  # fmt: skip
+    assert version.verdict["anchor"]["rows"] == general
+    for side in (version.metrics_before, version.metrics_after):
+        assert side is not None
+        assert side["samples"] == 20
+    said = json.loads((registry.layout.version("b", version.number) / "metrics.json").read_text())
+    assert (said["champion"], said["before"]["samples"]) == (f"b_v{in_between[0]}", 20)
 
 
 def test_who_lost_the_lease_touches_nothing(attempts: Attempts) -> None:

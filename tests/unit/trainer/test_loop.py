@@ -147,3 +147,17 @@ def test_says_why_it_cannot(
     with pytest.raises(TrainerError) as caught:
         run(spec(tmp_path, **changes), tiny_bases("llama"))
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("inner", "message"),
+    [(((0, 1, 2, 3, 4, 5),), "inner rows' probabilities is nan at step 1"), ((), "held-out rows' .* is nan at step 1")],
+)
+def test_a_last_step_that_leaves_no_usable_weights_fails_the_job(
+    tiny_bases: Callable[[str], Bases], tmp_path: Path, inner: tuple[tuple[int, ...], ...], message: str
+) -> None:
+    # The one step's own loss is a number; what it makes of the weights is too large for a product.
+    training = TrainingConfig(learning_rate=1e38, epochs=1, batch_size=64, warmup_ratio=0)
+    with pytest.raises(TrainerError, match=message) as caught:
+        run(spec(tmp_path, training=training, inner=inner), tiny_bases("llama"))
+    assert caught.value.reason == "LOSS_NOT_FINITE"
