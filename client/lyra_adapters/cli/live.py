@@ -190,6 +190,7 @@ def scores(given: m.Verdict) -> None:
             ("loss", "loss"),
             ("calibration error", "calibration_error"),
         )
+        if key != "calibration_error" or after.calibration_known
     ]
     title = f"On {after.samples} held-out rows"
     output.table((" ", f"before ({given.champion})", "after", "change"), rows, title)

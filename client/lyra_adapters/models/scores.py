@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from lyra_adapters.models.base import Model, Word
 
+# As the server's trainer/metrics.py.
+_LEAST_CALIBRATED = 20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfusionRow(Model):
@@ -36,7 +39,8 @@ class Metrics(Model):
         brier: Squared error of the probabilities, summed over three classes, mean over rows; 0 to 2.
         loss: Mean negative log-likelihood of the correct label, in nats.
         confusion: Counts by correct and predicted label.
-        calibration_error: How far the probability of the predicted label lies from the share that is right, 0 to 1.
+        calibration_error: How far the probability of the predicted label lies from the share that is right, 0 to 1;
+            see `calibration_known`.
         temperature: What the logits were divided by; 1: nothing.
     """
 
@@ -48,6 +52,11 @@ class Metrics(Model):
     confusion: Confusion | None = None
     calibration_error: float = 0.0
     temperature: float = 0.0
+
+    @property
+    def calibration_known(self) -> bool:
+        """Whether the rows suffice for a calibration error: of fewer than 20 it is 0, whatever they say."""
+        return self.samples >= _LEAST_CALIBRATED
 
 
 class VerdictOutcome(Word):
@@ -76,13 +85,14 @@ class Comparison(Model):
     Attributes:
         rows: Rows compared.
         excluded_rows: Rows left out because one of the two has trained on them.
-        champion_accuracy: Share of rows that the champion has right, weighted.
-        challenger_accuracy: Share of rows that the challenger has right, weighted.
+        champion_accuracy: Share of rows that the champion has right.
+        challenger_accuracy: Share of rows that the challenger has right.
         accuracy_difference: Above 0 the challenger is better.
         brier_difference: Below 0 the challenger is better.
         gained: Rows that only the challenger has right.
         lost: Rows that only the champion has right.
         p_value: Exact two-sided McNemar test of gained against lost.
+        weighted: Whether accuracies and differences give corrections the share that they have among all reviews.
     """
 
     rows: int = 0
@@ -94,6 +104,7 @@ class Comparison(Model):
     gained: int = 0
     lost: int = 0
     p_value: float = 0.0
+    weighted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -523,7 +523,7 @@ class Verdict(_message.Message):
     def __init__(self, outcome: _Optional[_Union[VerdictOutcome, str]] = ..., champion: _Optional[str] = ..., champion_metrics: _Optional[_Union[Metrics, _Mapping]] = ..., challenger_metrics: _Optional[_Union[Metrics, _Mapping]] = ..., explanation: _Optional[str] = ..., activated: bool = ..., held: _Optional[str] = ..., held_out: _Optional[_Union[Comparison, _Mapping]] = ..., anchor: _Optional[_Union[Comparison, _Mapping]] = ..., learnt: _Optional[_Union[LearntCorrections, _Mapping]] = ..., more_reviews: _Optional[int] = ..., general_rows_decided: bool = ...) -> None: ...
 
 class Comparison(_message.Message):
-    __slots__ = ("rows", "excluded_rows", "champion_accuracy", "challenger_accuracy", "accuracy_difference", "brier_difference", "gained", "lost", "p_value")
+    __slots__ = ("rows", "excluded_rows", "champion_accuracy", "challenger_accuracy", "accuracy_difference", "brier_difference", "gained", "lost", "p_value", "weighted")
     ROWS_FIELD_NUMBER: _ClassVar[int]
     EXCLUDED_ROWS_FIELD_NUMBER: _ClassVar[int]
     CHAMPION_ACCURACY_FIELD_NUMBER: _ClassVar[int]
@@ -533,6 +533,7 @@ class Comparison(_message.Message):
     GAINED_FIELD_NUMBER: _ClassVar[int]
     LOST_FIELD_NUMBER: _ClassVar[int]
     P_VALUE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTED_FIELD_NUMBER: _ClassVar[int]
     rows: int
     excluded_rows: int
     champion_accuracy: float
@@ -542,7 +543,8 @@ class Comparison(_message.Message):
     gained: int
     lost: int
     p_value: float
-    def __init__(self, rows: _Optional[int] = ..., excluded_rows: _Optional[int] = ..., champion_accuracy: _Optional[float] = ..., challenger_accuracy: _Optional[float] = ..., accuracy_difference: _Optional[_Union[Interval, _Mapping]] = ..., brier_difference: _Optional[_Union[Interval, _Mapping]] = ..., gained: _Optional[int] = ..., lost: _Optional[int] = ..., p_value: _Optional[float] = ...) -> None: ...
+    weighted: bool
+    def __init__(self, rows: _Optional[int] = ..., excluded_rows: _Optional[int] = ..., champion_accuracy: _Optional[float] = ..., challenger_accuracy: _Optional[float] = ..., accuracy_difference: _Optional[_Union[Interval, _Mapping]] = ..., brier_difference: _Optional[_Union[Interval, _Mapping]] = ..., gained: _Optional[int] = ..., lost: _Optional[int] = ..., p_value: _Optional[float] = ..., weighted: bool = ...) -> None: ...
 
 class Interval(_message.Message):
     __slots__ = ("value", "low", "high")

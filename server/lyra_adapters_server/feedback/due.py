@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,7 +56,16 @@ class Due:
         if rate is None:
             return f"{samples}; the error rate is not asked, because no sample has an original label"
         wrong = f"{rate:.1%} of {self.counts.reviewed:,} reviewed predictions were wrong"
-        return f"{samples}; {wrong}, {self.trigger.min_error_rate:.1%} are needed"
+        return f"{samples}; {wrong}, {self.trigger.min_error_rate:.1%} are needed{self._corrections_missing}"
+
+    @property
+    def _corrections_missing(self) -> str:
+        need = self.trigger.min_error_rate
+        if self.enough_errors or need >= 1:
+            return ""
+        # Of further reviews that are all corrections, which count among the reviewed predictions too.
+        count = max(1, math.ceil((need * self.counts.reviewed - self.counts.wrong) / (1 - need) - 1e-9))
+        return f" ({count:,} corrections missing)" if count > 1 else " (1 correction missing)"
 
     @property
     def explanation(self) -> str:

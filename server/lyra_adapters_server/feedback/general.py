@@ -76,23 +76,27 @@ def _rows(text: str) -> list[Sample]:
         if not line.strip():
             continue
         try:
-            row = _row(line, number)
+            row = _row(line)
         except ValidationError as error:
             fields = ", ".join(str(item["loc"][0]) for item in error.errors(include_input=False))
             raise GeneralRowsUnusable(f"line {number} lacks a usable {fields}") from None
         except (ValueError, TypeError, AttributeError):
             raise GeneralRowsUnusable(f"line {number} is no JSON object; JSON Lines has one a line") from None
+        if rows.get(row.id) == row:
+            continue
         if row.id in rows:
             raise GeneralRowsUnusable(f"line {number} has the id of line {places[row.id]}; each row needs its own")
         rows[row.id], places[row.id] = row, number
     return list(rows.values())
 
 
-def _row(line: str, number: int) -> Sample:
+def _row(line: str) -> Sample:
     fields = json.loads(line)
     label = str(fields.get("correct_label", fields.get("label", ""))).upper()
+    premise, hypothesis = str(fields.get("premise")), str(fields.get("hypothesis"))
     return Sample(
-        id=str(fields.get("id", f"general-{number}")),
+        # Of what it says: another line above it must not make it another row.
+        id=str(fields.get("id", f"general-{_hash(premise + hypothesis + label):064x}"[:24])),
         premise=fields.get("premise"),
         hypothesis=fields.get("hypothesis"),
         correct_label=label,  # type: ignore[arg-type]  # pydantic reads the word

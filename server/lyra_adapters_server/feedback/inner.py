@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from lyra_adapters_server.feedback.split import Cluster, clusters
 from lyra_adapters_server.types import Label, Sample, TrainingConfig
@@ -23,22 +23,32 @@ def wanted_folds(rows: int, training: TrainingConfig) -> int:
     return training.folds or (FOLDS_OF_FEW if rows < FEW_ROWS and training.inner_fraction else 1)
 
 
-def inner_folds(samples: Sequence[Sample], training: TrainingConfig) -> tuple[tuple[int, ...], ...]:
-    """Positions of the inner rows, fold by fold: one fold is a fixed inner part, several cover all rows.
+def choosing(samples: Sequence[Sample], seen: Collection[int] = ()) -> list[Cluster]:
+    """The documents that may choose: those of which what is gone on from was trained on no row (positions `seen`).
+
+    It is right on those, however it is trained on, so they would call every step alike, and it too unsure of itself.
+    """
+    return [cluster for cluster in clusters(samples) if not any(row in seen for row in cluster.rows)]
+
+
+def inner_folds(
+    samples: Sequence[Sample], training: TrainingConfig, seen: Collection[int] = ()
+) -> tuple[tuple[int, ...], ...]:
+    """Positions of the inner rows, fold by fold: one fold is a fixed inner part, several cover all that may choose.
 
     Rows that belong together (feedback/split.py) are in one fold. Clusters are taken in an order that follows from
     them alone, so that the same rows always fall the same way, and each goes where rows of its labels are missing most.
     Empty where the rows can't be divided: then nothing is chosen, and the last step is kept.
     """
-    wanted = wanted_folds(len(samples), training)
-    if training.inner_fraction == 0 and wanted == 1:
+    if training.inner_fraction == 0 and wanted_folds(0, training) == 1:
         return ()
-    found = sorted(clusters(samples), key=lambda cluster: _order(cluster, samples))
-    folds = min(wanted, len(found))
+    found = sorted(choosing(samples, seen), key=lambda cluster: _order(cluster, samples))
+    count = sum(len(cluster.rows) for cluster in found)
+    folds = min(wanted_folds(count, training), len(found))
     if len(found) < 2:
         return ()
     if folds == 1:
-        share = min(training.inner_fraction, MAX_INNER_ROWS / len(samples))
+        share = min(training.inner_fraction, MAX_INNER_ROWS / count)
         parts = _divide(samples, found, [share, 1 - share])[:1]
     else:
         parts = _divide(samples, found, [1 / folds] * folds)
@@ -47,7 +57,7 @@ def inner_folds(samples: Sequence[Sample], training: TrainingConfig) -> tuple[tu
 
 def _divide(samples: Sequence[Sample], found: Sequence[Cluster], shares: Sequence[float]) -> list[list[int]]:
     """Divides clusters, at least one for each part, into parts of about given shares of the rows and of every label."""
-    totals = _counts(samples, range(len(samples)))
+    totals = _counts(samples, (row for cluster in found for row in cluster.rows))
     parts: list[list[int]] = [[] for _ in shares]
     taken: list[_Counts] = [Counter() for _ in shares]
     for place, cluster in enumerate(found):

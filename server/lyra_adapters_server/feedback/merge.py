@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lyra_adapters_server.errors import Violation, invalid
-from lyra_adapters_server.feedback.texts import normalized
+from lyra_adapters_server.feedback.texts import alike, normalized
 from lyra_adapters_server.types import LABELS, Sample
 
 
@@ -21,35 +21,42 @@ class Merged:
 
 
 def merge(samples: Sequence[Sample], *, keep_newest: bool) -> Merged:
-    """Merges rows of the same pair (white space, case and Unicode form ignored).
+    """Merges rows of the same pair (white space, case and Unicode form ignored), and finds contradictions.
 
-    Rows with the same label become one (the last, which knows the newest original label). Rows with different labels
-    are refused, naming both positions, or with `keep_newest` the last one stays. Raises Refusal.
+    Rows with the same label become one (the last, which knows the newest original label). Rows of the same pair, or of
+    nearly the same (feedback/texts.py), with different labels are refused, naming both positions, or with `keep_newest`
+    the last one stays. Raises Refusal.
     """
-    newest: dict[tuple[str, str], int] = {}
+    # Those that stand, by what nearly the same pairs have in common, and by the pair.
+    newest: dict[tuple[str, str], dict[tuple[str, str], int]] = {}
     labels_differ: list[Violation] = []
     merged = dropped = 0
     for index, sample in enumerate(samples):
         pair = (normalized(sample.premise), normalized(sample.hypothesis))
-        earlier = newest.get(pair)
-        if earlier is not None:
+        standing = newest.setdefault((alike(pair[0]), alike(pair[1])), {})
+        for other, earlier in list(standing.items()):
             if samples[earlier].correct_label == sample.correct_label:
-                merged += 1
-            else:
-                dropped += 1
-                labels_differ += [_contradiction(samples, index, earlier), _contradiction(samples, earlier, index)]
-        newest[pair] = index
+                merged += other == pair
+                continue
+            dropped += 1
+            near = "the same pair" if other == pair else "nearly the same pair"
+            labels_differ += [
+                _contradiction(samples, index, earlier, near),
+                _contradiction(samples, earlier, index, near),
+            ]
+            del standing[other]
+        standing[pair] = index
     if labels_differ and not keep_newest:
         raise invalid(labels_differ, "CONTRADICTING_LABELS")
-    kept = [samples[index] for index in sorted(newest.values())]
+    kept = [samples[index] for index in sorted(index for standing in newest.values() for index in standing.values())]
     return Merged([_with_id(sample) for sample in kept], merged, dropped)
 
 
-def _contradiction(samples: Sequence[Sample], index: int, other: int) -> Violation:
+def _contradiction(samples: Sequence[Sample], index: int, other: int, pair: str) -> Violation:
     return Violation(
         f"samples[{index}].correct_label",
         f"{samples[index].correct_label} contradicts samples[{other}].correct_label, {samples[other].correct_label}, "
-        "for the same pair; correct one of them, or set conflicts to CONFLICT_POLICY_KEEP_NEWEST",
+        f"for {pair}; correct one of them, or set conflicts to CONFLICT_POLICY_KEEP_NEWEST",
     )
 
 

@@ -10,6 +10,6 @@ from lyra_adapters_server.types import Sample
 
 
 def uses_of(training: Iterable[Sample], held_out: Iterable[Sample]) -> list[SampleUse]:
-    """The rows of a job as they are remembered with its version, sent and recorded ones alike."""
+    """The rows of a job as they are remembered with its version: sent, recorded and general ones alike."""
     sides = ((training, False), (held_out, True))
     return [SampleUse(row.id, content_digest(row), side) for rows, side in sides for row in rows]

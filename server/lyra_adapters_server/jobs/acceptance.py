@@ -12,11 +12,12 @@ from sqlalchemy import Connection
 from lyra_adapters_server.errors import Kind, Refusal, Violation, invalid
 from lyra_adapters_server.feedback.domains import new_domains
 from lyra_adapters_server.feedback.due import Trigger, check_any, check_due
-from lyra_adapters_server.feedback.merge import Merged, merge
+from lyra_adapters_server.feedback.merge import Merged, content_digest, merge
 from lyra_adapters_server.feedback.near import Distinct, merge_near_duplicates
 from lyra_adapters_server.feedback.selection import MAX_SAMPLE_BYTES, MAX_SAMPLES, FeedbackSource, select_feedback
 from lyra_adapters_server.feedback.split import keys_of, split
 from lyra_adapters_server.jobs.limits import QueueLimits, check_queue
+from lyra_adapters_server.jobs.seen import contents_seen, positions_seen
 from lyra_adapters_server.jobs.settling import settle_training
 from lyra_adapters_server.registry.names import parse_full_name
 from lyra_adapters_server.registry.pointer import whole_version
@@ -107,17 +108,14 @@ def _store(
     samples, near = found.samples, len(found.merged)
     divided = split(samples, new.training.validation_fraction, new.adapter, known, found.merged)
     if not divided.training:
-        raise invalid(
-            [
-                Violation(
-                    "feedback" if isinstance(new.samples, FeedbackSource) else "samples",
-                    f"every one of the {len(samples)} rows belongs to a document held out under "
-                    f"{new.adapter} before, so there is nothing to train on; send rows of other documents",
-                )
-            ],
-            "NOTHING_TO_TRAIN_ON",
-        )
-    settled = settle_training(new.training, divided.training, recorded=recorded, continued=bool(new.continue_from))
+        raise invalid([_nothing_to_train_on(new, len(samples), before=any(known.values()))], "NOTHING_TO_TRAIN_ON")
+    settled = settle_training(
+        new.training,
+        divided.training,
+        recorded=recorded,
+        continued=bool(new.continue_from),
+        seen=positions_seen(divided.training, contents_seen(connection, new.continue_from)),
+    )
     job_id = str(uuid.uuid4())
     created = store.insert_job(
         connection,
@@ -140,6 +138,7 @@ def _store(
         },
         [sample.model_dump(mode="json") for sample in divided.training],
         [sample.model_dump(mode="json") for sample in divided.held_out],
+        [(sample.id, content_digest(sample), divided.sides[keys_of(sample)[0]]) for sample in found.merged],
     )
     if not created:
         # Another process stored the same request between the look-up and the insert: the constraint decides.
@@ -170,6 +169,16 @@ def _recorded(connection: Connection, new: NewJob) -> tuple[Merged, int]:
     check_any(selected.samples, new.trigger)
     # Of reviews of the same pair the newest counts: that is what a history means.
     return merge(selected.samples, keep_newest=True), selected.left_out
+
+
+def _nothing_to_train_on(new: NewJob, rows: int, *, before: bool) -> Violation:
+    where = "feedback" if isinstance(new.samples, FeedbackSource) else "samples"
+    if before:
+        why = f"every one of the {rows} rows belongs to a document held out under {new.adapter} before"
+    else:
+        share = f"validation_fraction {new.training.validation_fraction:g}"
+        why = f"{share} holds out all {rows} rows, since they are of too few documents"
+    return Violation(where, f"{why}, so there is nothing to train on; send rows of other documents")
 
 
 def _left_out(count: int) -> dict[str, str]:

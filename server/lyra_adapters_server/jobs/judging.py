@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection
-
 from lyra_adapters_server.executors.base import Executor
 from lyra_adapters_server.feedback.general import GeneralRows
-from lyra_adapters_server.feedback.merge import content_digest, contents_of_pair
-from lyra_adapters_server.jobs.champion import Champion
+from lyra_adapters_server.feedback.merge import content_digest
 from lyra_adapters_server.jobs.prepared import Prepared, RowScores
+from lyra_adapters_server.jobs.seen import was_seen
 from lyra_adapters_server.registry.anchor import anchor_positions
 from lyra_adapters_server.registry.comparison import Comparison, Estimate, Probabilities
 from lyra_adapters_server.registry.gate import Evidence, Judgement, judge
-from lyra_adapters_server.registry.names import parse_full_name
-from lyra_adapters_server.storage.feedback import contents_trained_on
-from lyra_adapters_server.storage.versions import lineage
 from lyra_adapters_server.trainer.events import Scored
 from lyra_adapters_server.trainer.metrics import compute_metrics
 from lyra_adapters_server.trainer.spec import ScoreSpec, TrainSpec, class_prior
@@ -64,13 +60,22 @@ class Judging:
         if not held_out:
             return RowScores(held_out=[], general=[])
         # On a thread: digests of every row.
-        left = await asyncio.to_thread(lambda: [row for row in held_out if not _known(row, trained_on)])
+        left = await asyncio.to_thread(lambda: [row for row in held_out if not was_seen(row, trained_on)])
         general = () if not left or anchor_positions(left) else self._general[spec.base_alias].anchor
         # Each on its own: the trainer knows what it has said of the same set before, and either may be new.
         first = await self._ask(subject, spec, held_out)
         rest = (await self._ask(subject, spec, general)).probabilities if general else []
         temperature = first.metrics.temperature if first.metrics else 1.0
-        return RowScores(held_out=first.probabilities, general=rest, temperature=temperature)
+        asked = self._asked_of(spec) if general else ""
+        return RowScores(held_out=first.probabilities, general=rest, general_rows=asked, temperature=temperature)
+
+    def asks_anew(self, spec: TrainSpec, scores: RowScores) -> bool:
+        """Whether the general rows are others by now than those of these scores: their file may have been replaced."""
+        return bool(scores.general_rows) and scores.general_rows != self._asked_of(spec)
+
+    def _asked_of(self, spec: TrainSpec) -> str:
+        rows = "".join(content_digest(row) for row in self._general[spec.base_alias].anchor)
+        return hashlib.sha256(rows.encode()).hexdigest()
 
     async def _ask(self, subject: AdapterRef, spec: TrainSpec, rows: Sequence[Sample]) -> Scored:
         return await self._executor.score(
@@ -91,29 +96,25 @@ class Judging:
             trained_on: Content (feedback/merge.py) of what the champion or the challenger's parent was trained on.
         """
         rows, champion, challenger = spec.validation_samples, prepared.champion_scores, prepared.scores
-        kept = {index for index, row in enumerate(rows) if not _known(row, trained_on)}
+        kept = {index for index, row in enumerate(rows) if not was_seen(row, trained_on)}
         held_out = Evidence(rows, champion.held_out, challenger.held_out).at(kept)
         general = Evidence([], [], [])
         anchor = self._general[spec.base_alias].anchor if champion.general else ()
-        # Both were asked about them, and before a restart they were the same rows.
-        if anchor and len(champion.general) == len(challenger.general) == len(anchor):
-            known = trained_on.union(map(content_digest, spec.training_samples))
-            left = [index for index, row in enumerate(anchor) if not _known(row, known)]
+        if anchor and challenger.general:
+            known = trained_on.union(map(content_digest, (*spec.training_samples, *spec.replay_samples)))
+            left = [index for index, row in enumerate(anchor) if not was_seen(row, known)]
             general = Evidence(anchor, champion.general, challenger.general).at(left)
         excluded = frozenset(range(len(rows))) - kept
-        judgement = judge(held_out, general, (*spec.training_samples, *rows), excluded=len(excluded))
+        judgement = judge(
+            held_out,
+            general,
+            (*spec.training_samples, *rows),
+            excluded=len(excluded),
+            fraction=spec.training.validation_fraction,
+        )
         before = _metrics(held_out.samples, held_out.champion, champion)
         after = _metrics(held_out.samples, held_out.challenger, challenger)
         return Verdict(judgement, excluded, general, before, after)
-
-
-def contents_seen(connection: Connection, champion: Champion, continue_from: str) -> set[str]:
-    """Content of the rows that the champion, or what the challenger grew from, was trained on, ancestors included."""
-    versions = set()
-    for name in (champion.ref.name, continue_from):
-        if parsed := parse_full_name(name):
-            versions.update(lineage(connection, *parsed))
-    return contents_trained_on(connection, versions)
 
 
 def verdict_payload(verdict: Verdict) -> dict[str, Any]:
@@ -127,11 +128,6 @@ def verdict_payload(verdict: Verdict) -> dict[str, Any]:
     if judgement.learnt:
         found["learnt"] = asdict(judgement.learnt)
     return found
-
-
-def _known(row: Sample, contents: set[str]) -> bool:
-    """Whether one who was trained on these contents has seen the row's pair, as it is or turned round."""
-    return bool(contents) and not contents.isdisjoint(contents_of_pair(row))
 
 
 def _metrics(rows: Sequence[Sample], probabilities: Probabilities, scores: RowScores) -> Metrics | None:
@@ -151,7 +147,13 @@ def row_record(prepared: Prepared, verdict: Verdict, held_out: Sequence[Sample])
 
 def _rows(samples: Sequence[Sample], champion: Probabilities, challenger: Probabilities) -> list[Stored]:
     return [
-        {"id": sample.id, "label": sample.correct_label, "champion": _short(old), "challenger": _short(new)}
+        {
+            "id": sample.id,
+            "label": sample.correct_label,
+            "original": sample.original_label,
+            "champion": _short(old),
+            "challenger": _short(new),
+        }
         for sample, old, new in zip(samples, champion, challenger, strict=True)
     ]
 
@@ -170,6 +172,7 @@ def _comparison(found: Comparison) -> dict[str, Any]:
         "gained": found.gained,
         "lost": found.lost,
         "p_value": found.p_value,
+        "weighted": found.weighted,
     }
 
 

@@ -14,6 +14,8 @@ class RowScores(Value):
 
     held_out: list[tuple[float, float, float]]
     general: list[tuple[float, float, float]]
+    # Digest of the general rows; empty where none were asked about.
+    general_rows: str = ""
     temperature: float = 1.0
 
 

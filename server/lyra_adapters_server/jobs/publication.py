@@ -14,8 +14,9 @@ from lyra_adapters_server import failpoints
 from lyra_adapters_server.executors.base import Executor
 from lyra_adapters_server.feedback.uses import uses_of
 from lyra_adapters_server.jobs.champion import Champion, find_champion
-from lyra_adapters_server.jobs.judging import Judging, Verdict, contents_seen, row_record, verdict_payload
+from lyra_adapters_server.jobs.judging import Judging, Verdict, row_record, verdict_payload
 from lyra_adapters_server.jobs.prepared import HalfPublished, Prepared
+from lyra_adapters_server.jobs.seen import contents_seen
 from lyra_adapters_server.jobs.training_record import data_care, training_record
 from lyra_adapters_server.registry import pointer as pointers
 from lyra_adapters_server.registry.card import CardFacts
@@ -120,14 +121,18 @@ class Publisher:
         files: PublishedFiles | None,
     ) -> VersionRecord:
         """From prepared files, or from those in `source` where there are none yet, to the row and the links."""
-        uses = await asyncio.to_thread(uses_of, spec.training_samples, spec.validation_samples)
+        learnt_from = (*spec.training_samples, *spec.replay_samples)
+        uses = await asyncio.to_thread(uses_of, learnt_from, spec.validation_samples)
+        merged = await self._database.read(lambda connection: job_store.merged_rows(connection, job.job_id))
+        uses += [SampleUse(*row) for row in merged]
         while True:
             champion, trained_on = await self._champion(job, spec)
-            if champion.ref != prepared.champion:
+            anew = self._judging.asks_anew(spec, prepared.champion_scores)
+            if champion.ref != prepared.champion or anew:
                 scores = await self._judging.score(champion.ref, spec, trained_on)
                 prepared = prepared.model_copy(update={"champion": champion.ref, "champion_scores": scores})
-                if scores.general and not prepared.scores.general:
-                    # This one was trained on more of the held-out rows, so that the general rows are to decide.
+                if scores.general_rows not in ("", prepared.scores.general_rows):
+                    # What was trained on more of the held-out rows leaves the general ones to decide; or these changed.
                     challenger = AdapterRef(name=job.adapter, base_alias=spec.base_alias, directory=str(source))
                     again = await self._judging.score(challenger, spec, trained_on)
                     prepared = prepared.model_copy(update={"scores": again})
@@ -171,7 +176,7 @@ class Publisher:
 
         def read(connection: Connection) -> tuple[Champion, set[str]]:
             champion = find_champion(connection, self._layout, job.adapter, spec.base_alias)
-            return champion, contents_seen(connection, champion, job.continue_from)
+            return champion, contents_seen(connection, champion.ref.name, job.continue_from)
 
         return await self._database.read(read)
 

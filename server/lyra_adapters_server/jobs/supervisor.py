@@ -32,6 +32,7 @@ from lyra_adapters_server.jobs.resuming import (
     given_up,
     stored_plan,
 )
+from lyra_adapters_server.jobs.seen import contents_seen, positions_seen
 from lyra_adapters_server.logs import without_text
 from lyra_adapters_server.registry.anchor import picked_out
 from lyra_adapters_server.registry.describe import version_payload
@@ -244,17 +245,18 @@ class Supervisor:
         with storage_trouble():
             work.mkdir(mode=0o700, parents=True)
         parent_name = parse_full_name(job.continue_from)
-        champion, parent, (training, held_out) = await self._database.read(
+        champion, parent, contents, (training, held_out) = await self._database.read(
             lambda connection: (
                 find_champion(connection, self._layout, job.adapter, job.base_model),
                 version_ref(connection, self._layout, *parent_name) if parent_name else None,
+                contents_seen(connection, job.continue_from),
                 store.job_samples(connection, job.job_id),
             )
         )
         rows = [Sample.model_validate(row) for row in training]
         config = TrainingConfig.model_validate(job.training)
         # On a thread: documents of thousands of rows are found by their texts.
-        inner = await asyncio.to_thread(inner_folds, rows, config)
+        inner = await asyncio.to_thread(lambda: inner_folds(rows, config, positions_seen(rows, contents)))
         general = self._general[job.base_model]
         return TrainSpec(
             job_id=job.job_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from lyra_adapters_server.types import Sample
@@ -33,10 +34,17 @@ def picked_out(samples: Sequence[Sample]) -> tuple[int, ...]:
     picked out do not: the model in force is wrong on them because that is why they are there. Nor do their few
     confirmations, on which it is right for the same reason.
     """
-    reviewed = [index for index, sample in enumerate(samples) if sample.original_label is not None]
-    corrections = sum(is_correction(samples[index]) for index in reviewed)
-    confirmations = len(reviewed) - corrections
-    return () if confirmations >= max(MIN_CONFIRMATIONS, corrections / 2) else tuple(reviewed)
+    if not confirmations_missing(samples):
+        return ()
+    return tuple(index for index, sample in enumerate(samples) if sample.original_label is not None)
+
+
+def confirmations_missing(samples: Sequence[Sample]) -> int:
+    """How many confirmations more would make reviewed rows show use as it is; see picked_out()."""
+    reviewed = sum(sample.original_label is not None for sample in samples)
+    corrections = sum(map(is_correction, samples))
+    wanted = max(MIN_CONFIRMATIONS, math.ceil(corrections / 2)) if reviewed else 0
+    return max(0, wanted - (reviewed - corrections))
 
 
 def review_error_rate(reviews: Sequence[Sample]) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lyra_adapters_server.trainer.events import Calibration
+from lyra_adapters_server.trainer.metrics import LEAST_CALIBRATED
 from lyra_adapters_server.types import BaseIdentity, LoraConfig, Metrics
 
 
@@ -55,7 +56,7 @@ def model_card(facts: CardFacts) -> str:
     ]
     if facts.before and facts.after:
         lines += [
-            f"| on the held-out rows | {facts.champion} | {facts.name} |",
+            f"| on {facts.after.samples} held-out rows that neither was trained on | {facts.champion} | {facts.name} |",
             "| --- | --- | --- |",
             *(
                 f"| {label} | {getattr(facts.before, field):.3f} | {getattr(facts.after, field):.3f} |"
@@ -66,6 +67,7 @@ def model_card(facts: CardFacts) -> str:
                     ("negative log-likelihood", "loss"),
                     ("calibration error", "calibration_error"),
                 )
+                if field != "calibration_error" or facts.after.samples >= LEAST_CALIBRATED
             ),
             "",
         ]
@@ -75,15 +77,17 @@ def model_card(facts: CardFacts) -> str:
 
 
 def _calibration(found: Calibration) -> list[str]:
-    if found.rows == 0:
+    if found.rows == 0 and found.temperature == 1:
         return ["No temperature was fitted: its probabilities are as the model gives them.", ""]
+    if found.rows == 0:
+        return [f"Its logits are divided by {found.temperature:g}, the temperature of what it continues from.", ""]
     how = "each predicted by a training that left it out" if found.cross_fitted else "kept from training"
     told = f"Its logits are divided by {found.temperature:g} (temperature, fitted on {found.rows} rows, {how})."
-    if found.uncalibrated and found.calibrated:
+    if found.uncalibrated and found.calibrated and found.calibrated.samples >= LEAST_CALIBRATED:
         told += (
-            f" On the held-out rows that takes the calibration error from {found.uncalibrated.calibration_error:.3f} "
-            f"to {found.calibrated.calibration_error:.3f} and the negative log-likelihood from "
-            f"{found.uncalibrated.loss:.3f} to {found.calibrated.loss:.3f}."
+            f" On all {found.calibrated.samples} held-out rows that takes the calibration error from "
+            f"{found.uncalibrated.calibration_error:.3f} to {found.calibrated.calibration_error:.3f} and the negative "
+            f"log-likelihood from {found.uncalibrated.loss:.3f} to {found.calibrated.loss:.3f}."
         )
     return [told, ""]
 

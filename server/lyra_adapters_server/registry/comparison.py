@@ -73,6 +73,7 @@ class Comparison:
         gained: Rows that the champion had wrong and the challenger has right.
         lost: Rows the other way round.
         p_value: Exact two-sided McNemar test of gained against lost.
+        weighted: Whether rows count unevenly in accuracies and differences.
     """
 
     rows: int
@@ -83,6 +84,7 @@ class Comparison:
     gained: int
     lost: int
     p_value: float
+    weighted: bool = False
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,7 @@ def compare(
         gained=gained,
         lost=lost,
         p_value=mcnemar(gained, lost),
+        weighted=weights is not None,
     )
 
 

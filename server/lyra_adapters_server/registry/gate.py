@@ -12,6 +12,7 @@ from scipy.special import bdtrc, ndtri
 from lyra_adapters_server.registry.anchor import (
     MIN_ANCHOR_ROWS,
     anchor_positions,
+    confirmations_missing,
     is_correction,
     review_error_rate,
     review_weights,
@@ -122,7 +123,14 @@ class Judgement:
     more_reviews: int = 0
 
 
-def judge(held_out: Evidence, general: Evidence, reviews: Sequence[Sample] = (), *, excluded: int = 0) -> Judgement:
+def judge(
+    held_out: Evidence,
+    general: Evidence,
+    reviews: Sequence[Sample] = (),
+    *,
+    excluded: int = 0,
+    fraction: float = 0.0,
+) -> Judgement:
     """The rule by which a challenger is put in force, or not. The whole of it is here.
 
     The *anchor* is rows that no model's errors chose: the held-out reviews that show use as it is, where there are
@@ -153,9 +161,10 @@ def judge(held_out: Evidence, general: Evidence, reviews: Sequence[Sample] = (),
         general: The general rows; not looked at where reviews are the anchor.
         reviews: All reviews of the job, trained on and held out: their error rate gives the weights.
         excluded: Reviews that were held out, and are not among these because one of the two was trained on them.
+        fraction: Share of further reviews that would be held out, where none was now.
     """
     if not held_out.samples:
-        return _nothing_to_compare_on(excluded, sent=len(reviews))
+        return _nothing_to_compare_on(excluded, sent=len(reviews), fraction=fraction)
     everything = _reviews(held_out, reviews)
     chosen = set(anchor_positions(held_out.samples))
     picked = held_out.at(index for index in range(len(held_out.samples)) if index not in chosen)
@@ -164,14 +173,17 @@ def judge(held_out: Evidence, general: Evidence, reviews: Sequence[Sample] = (),
     # Further reviews are held out in this share.
     share = (len(held_out.samples) + excluded) / max(len(reviews), len(held_out.samples) + excluded)
     if not chosen and len(general.samples) < MIN_ANCHOR_ROWS:
+        missing = confirmations_missing(held_out.samples)
+        more = _tens(max(1, MIN_ANCHOR_ROWS - everything.rows, missing) / share)
+        confirmed = f", {_tens(missing / share):,} of them confirmations," if missing else ""
         return Judgement(
             Outcome.UNDECIDED,
             "The held-out reviews alone can't say what learning them cost, and there are "
-            f"{'too few' if general.samples else 'no'} general rows that neither was trained on. "
-            f"On {_words(everything, 'held-out reviews')}",
+            f"{'too few' if general.samples else 'no'} general rows that neither was trained on; about {more:,} more "
+            f"reviews{confirmed} would decide. On {_words(everything, 'held-out reviews')}",
             everything,
             learnt=learnt,
-            more_reviews=_tens(max(1, MIN_ANCHOR_ROWS - everything.rows) / share),
+            more_reviews=more,
         )
     anchor = _reviews(held_out.at(chosen), reviews) if chosen else _plain(general)
     knows = _chance(held_out.at(chosen)) if chosen else None
@@ -190,9 +202,14 @@ def judge(held_out: Evidence, general: Evidence, reviews: Sequence[Sample] = (),
     return Judgement(outcome, explanation, everything, anchor, not chosen, learnt, more)
 
 
-def _nothing_to_compare_on(excluded: int, *, sent: int) -> Judgement:
+def _nothing_to_compare_on(excluded: int, *, sent: int, fraction: float) -> Judgement:
     if not excluded:
-        return Judgement(Outcome.UNDECIDED, "No rows were held out, so the two could not be compared.")
+        none = "No rows were held out, so the two could not be compared"
+        if not fraction:
+            return Judgement(Outcome.UNDECIDED, f"{none}; with a validation_fraction above 0 some would be.")
+        more = _tens(MIN_ANCHOR_ROWS / fraction)
+        told = f"{none}; about {more:,} more reviews, of other documents, would decide."
+        return Judgement(Outcome.UNDECIDED, told, more_reviews=more)
     more = _tens(MIN_ANCHOR_ROWS * max(sent, excluded) / excluded)
     return Judgement(
         Outcome.UNDECIDED,
@@ -323,9 +340,10 @@ def _explain(
 
 
 def _words(found: Comparison, rows: str) -> str:
+    weighted = ", weighted to the reviews' error rate," if found.weighted else ""
     return (
-        f"{found.rows} {rows}: accuracy goes {found.champion_accuracy:.3f} -> {found.challenger_accuracy:.3f} "
-        f"({found.accuracy.low:+.3f} to {found.accuracy.high:+.3f}; {found.gained} rows gained, {found.lost} lost, "
-        f"p = {found.p_value:.2g}) and Brier {found.brier.value:+.3f} ({found.brier.low:+.3f} to "
-        f"{found.brier.high:+.3f})."
+        f"{found.rows} {rows}: accuracy{weighted} goes {found.champion_accuracy:.3f} -> "
+        f"{found.challenger_accuracy:.3f} ({found.accuracy.low:+.3f} to {found.accuracy.high:+.3f}; "
+        f"{found.gained} rows gained, {found.lost} lost, p = {found.p_value:.2g}) and Brier {found.brier.value:+.3f} "
+        f"({found.brier.low:+.3f} to {found.brier.high:+.3f})."
     )

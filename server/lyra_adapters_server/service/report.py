@@ -102,17 +102,24 @@ def _rows(found: _Found, general: GeneralRows | None) -> Iterator[pb.ReportRow]:
     # The server may have been given other general rows since: those are found by id, or not at all.
     known = {sample.id: sample for sample in general.anchor} if general is not None else {}
     for scores in found.scores["general"]:
-        yield _row(known.get(scores["id"]), scores, general=True, excluded=False)
+        row = known.get(scores["id"])
+        same = row is not None and row.correct_label == scores["label"]
+        yield _row(row if same else None, scores, general=True, excluded=False)
 
 
 def _row(sample: Sample | None, scores: dict[str, Any], *, general: bool, excluded: bool) -> pb.ReportRow:
     return pb.ReportRow(
-        sample=sample_message(sample) if sample else pb.Sample(correct_label=f"LABEL_{scores['label']}"),
+        sample=sample_message(sample) if sample else _without_texts(scores),
         general=general,
         champion=_probabilities(scores["champion"]),
         challenger=_probabilities(scores["challenger"]),
         excluded=excluded,
     )
+
+
+def _without_texts(scores: dict[str, Any]) -> pb.Sample:
+    original = scores.get("original") or "UNSPECIFIED"
+    return pb.Sample(correct_label=f"LABEL_{scores['label']}", original_label=f"LABEL_{original}")
 
 
 def _probabilities(row: list[float]) -> pb.Probabilities:

@@ -96,8 +96,12 @@ def insert_job(
     values: Mapping[str, Any],
     training_samples: list[dict[str, Any]],
     validation_samples: list[dict[str, Any]],
+    merged: Sequence[tuple[str, str, bool]] = (),
 ) -> bool:
-    """Inserts a queued job with its rows; False if the principal has used the request id before."""
+    """Inserts a queued job with its rows, and those merged into them (see merged_rows).
+
+    False if the principal has used the request id before.
+    """
     try:
         with connection.begin_nested():
             connection.execute(
@@ -117,7 +121,10 @@ def insert_job(
         return False
     connection.execute(
         insert(job_rows).values(
-            job_id=values["job_id"], training_samples=training_samples, validation_samples=validation_samples
+            job_id=values["job_id"],
+            training_samples=training_samples,
+            validation_samples=validation_samples,
+            merged=list(merged),
         )
     )
     return True
@@ -141,6 +148,12 @@ def job_samples(connection: Connection, job_id: str) -> tuple[list[dict[str, Any
     """The job's training rows and its held-out rows."""
     row = connection.execute(select(job_rows).where(job_rows.c.job_id == job_id)).one()
     return row.training_samples, row.validation_samples
+
+
+def merged_rows(connection: Connection, job_id: str) -> list[tuple[str, str, bool]]:
+    """Rows that were merged into nearly the same ones: id, content digest, whether these were held out."""
+    found = connection.execute(select(job_rows.c.merged).where(job_rows.c.job_id == job_id)).scalar_one_or_none()
+    return [(row_id, content, held_out) for row_id, content, held_out in found or ()]
 
 
 def find_samples(connection: Connection, job_id: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:

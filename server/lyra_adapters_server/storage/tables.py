@@ -77,6 +77,8 @@ job_rows = Table(
     Column("job_id", String, ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True),
     Column("training_samples", JSON, nullable=False),
     Column("validation_samples", JSON, nullable=False),
+    # Rows that were merged into nearly the same ones: id, content digest, and whether these were held out. No texts.
+    Column("merged", JSON, nullable=False, server_default="[]"),
 )
 
 events = Table(

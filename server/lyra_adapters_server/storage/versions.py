@@ -7,7 +7,20 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, case, exists, func, insert, null, select, type_coerce, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    case,
+    exists,
+    func,
+    insert,
+    null,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from lyra_adapters_server.scope import Scope
@@ -313,9 +326,13 @@ def known_sides(connection: Connection, adapter: str, keys: Iterable[str]) -> di
 
 
 def remember_sides(connection: Connection, adapter: str, sides: Mapping[str, bool]) -> None:
-    """Stores on which side new keys stand; a key that is there keeps its side."""
+    """Stores on which side keys stand. What was held out once stays held out, and is when a row ties it to what is."""
     if sides:
+        new = sqlite_insert(splits)
         connection.execute(
-            sqlite_insert(splits).on_conflict_do_nothing(),
+            new.on_conflict_do_update(
+                index_elements=[splits.c.adapter, splits.c.key],
+                set_={"held_out": or_(splits.c.held_out, new.excluded.held_out)},
+            ),
             [{"adapter": adapter, "key": key, "held_out": held_out} for key, held_out in sides.items()],
         )

@@ -17,10 +17,11 @@ _SENTENCES = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|\n+")
 def excerpt(premise: str, hypothesis: str, fits: Callable[[str], bool]) -> str:
     """The sentences of a premise that share most with a hypothesis, as many as fit, in their order.
 
-    Sentences are ranked by the words that they share with the hypothesis, rare words of the premise counting more
-    (inverse document frequency over its sentences; Sparck Jones, 1972); ties go to the earlier one. One that does not
-    fit beside better ones is left out, and shorter ones that follow may still fit. If the best alone is too long, it is
-    cut to the part that speaks of the hypothesis (see window.py).
+    Sentences are ranked by the words that they share with the hypothesis, rare words of the premise counting more, and
+    those in every sentence nothing (inverse document frequency over its sentences; Sparck Jones, 1972); ties go to the
+    one that shares more words, then to the earlier one. One that does not fit beside better ones is left out, and
+    shorter ones that follow may still fit. If the best alone is too long, it is cut to the part that speaks of the
+    hypothesis (see window.py).
 
     Args:
         premise: The text to cut.
@@ -37,8 +38,8 @@ def excerpt(premise: str, hypothesis: str, fits: Callable[[str], bool]) -> str:
     occurring = Counter(word for found in told for word in found)
     asked = words(hypothesis)
     # fsum: other sums depend on the order of a set, which differs between processes.
-    scores = [math.fsum(math.log(1 + len(sentences) / occurring[word]) for word in found & asked) for found in told]
-    ranked = sorted(range(len(sentences)), key=lambda index: (-scores[index], index))
+    scores = [math.fsum(math.log(len(sentences) / occurring[word]) for word in found & asked) for found in told]
+    ranked = sorted(range(len(sentences)), key=lambda index: (-scores[index], -len(told[index] & asked), index))
 
     def text(some: list[int]) -> str:
         return " ".join(sentences[index] for index in sorted(some))

@@ -34,7 +34,14 @@ from lyra_adapters_server.trainer.plan import settle, with_threads
 from lyra_adapters_server.trainer.progress import ProgressMeter
 from lyra_adapters_server.trainer.resumption import what_differs
 from lyra_adapters_server.trainer.schedule import Schedule
-from lyra_adapters_server.trainer.score import Subject, score_champion, score_rows, score_set, write_prompt
+from lyra_adapters_server.trainer.score import (
+    Subject,
+    read_temperature,
+    score_champion,
+    score_rows,
+    score_set,
+    write_prompt,
+)
 from lyra_adapters_server.trainer.spec import TrainSpec
 from lyra_adapters_server.trainer.state import TrainState
 from lyra_adapters_server.trainer.suspend import Suspend
@@ -236,6 +243,9 @@ class _Run:
             winner.restore(self._adapter.parameters)
             best_step = winner.best_step
         temperature, fitted_on, cross_fitted = schedule.temperature
+        if not fitted_on and spec.inner is not None and spec.continue_from is not None and spec.continue_from.directory:
+            # Nothing could fit its own: that of what it grew from is nearer than none.
+            temperature = read_temperature(Path(spec.continue_from.directory))
         after, without = state.best_metrics if spec.inner is None else None, None
         if self._held_out and after is None:
             found = yield from score_set(self._base, self._subject, self._held_out, self._score_budget)

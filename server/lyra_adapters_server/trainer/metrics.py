@@ -13,6 +13,8 @@ _LEAST = 1e-12
 # Bins of the calibration error, and the fewest rows that a bin must have.
 _BINS = 10
 _LEAST_BIN = 10
+# Fewest rows that a calibration error says anything of.
+LEAST_CALIBRATED = 2 * _LEAST_BIN
 
 
 def compute_metrics(
@@ -87,7 +89,7 @@ def calibration_error(probabilities: Sequence[Sequence[float]], labels: Sequence
         labels: (rows), indices into LABELS.
 
     Returns:
-        0.0 for fewer than _LEAST_BIN * 2 rows: too few to say.
+        0.0 for fewer than LEAST_CALIBRATED rows: too few to say.
     """
     told = [
         (max(row), max(range(len(row)), key=row.__getitem__) == label)

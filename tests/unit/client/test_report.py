@@ -17,6 +17,7 @@ from lyra_adapters.models import (
     Label,
     LoraConfig,
     Probabilities,
+    Progress,
     Report,
     ReportRow,
     Sample,
@@ -120,7 +121,7 @@ def test_what_was_right_already_is_counted_apart() -> None:
 def test_rows_left_out_of_the_verdict_are_said_beside_the_scores() -> None:
     found = made([*ROWS, replace(ROWS[0], excluded=True)])
     assert "On 20 held-out rows (left out, since one of the two has trained on them: 1)" in page(found)
-    # Not those of all held-out rows, which the version has.
+    # Without any there are no scores.
     other = figures(Report(version=version()), [])
     assert (other.scores, other.confusions, other.recalls) == ([], None, None)
 
@@ -133,6 +134,24 @@ def test_confusion_recall_and_curve_are_those_of_the_version() -> None:
     assert found.recalls[1][0] == pytest.approx(6 / 7)
     assert [step for step, _ in found.curves[0].training] == [1, 2, 3, 4]
     assert found.best_step == 4
+
+
+def test_steps_that_are_told_twice_after_an_interruption_are_drawn_once() -> None:
+    script = training_script()
+    told = [one for one in script if isinstance(one, Progress)]
+    events = [TrainEvent(job_id="j", sequence=0, time=None, event=one) for one in (*script, *told[1:3])]
+    found = figures(Report(version=version()), events)
+    assert [step for step, _ in found.curves[0].training] == [1, 2, 3, 4]
+
+
+def test_weighted_differences_and_too_few_rows_for_a_calibration_error_are_told() -> None:
+    compared = Comparison(rows=19, accuracy_difference=Interval(), brier_difference=Interval(), weighted=True)
+    verdict = Verdict(outcome=VerdictOutcome.UNDECIDED, held_out=compared)
+    few = replace(AFTER, samples=19)
+    found = figures(Report(version=version(verdict=verdict), champion_metrics=few, challenger_metrics=few), [])
+    assert "Accuracy, 19 held-out reviews, weighted" in [one.name for one in found.differences]
+    assert "Calibration error" not in [name for name, _, _ in found.scores]
+    assert "Calibration error" in [name for name, _, _ in made(ROWS).scores]
 
 
 def test_reliability_of_honest_probabilities_lies_on_the_diagonal() -> None:

@@ -106,6 +106,32 @@ def test_candidates_that_nothing_compares_are_refused() -> None:
     assert settle_training(one, rows(120, 1), recorded=False, continued=False).candidates
 
 
+@pytest.mark.parametrize("fresh", [0, 1, 2, 40, 120])
+def test_documents_that_what_is_gone_on_from_was_trained_on_choose_nothing(fresh: int) -> None:
+    samples = rows(300, 150)
+    # One row of a document is enough.
+    seen = frozenset(range(150 - fresh))
+    settled = settle_training(TrainingConfig(), samples, recorded=True, continued=True, seen=seen)
+    found = inner_folds(samples, settled, seen)
+    chosen = {row for fold in found for row in fold}
+    able = {row for row in range(300) if row % 150 >= 150 - fresh}
+    if fresh < 2:
+        assert found == ()
+    elif 2 * fresh < 100:
+        assert (len(found), chosen) == (min(3, fresh), able)
+    else:
+        assert len(found) == 1
+        assert chosen < able
+        assert len(chosen) == pytest.approx(0.15 * len(able), abs=4)
+
+
+def test_candidates_are_refused_where_what_is_gone_on_from_has_seen_all() -> None:
+    two = TrainingConfig(candidates=(Candidate(epochs=1), Candidate(epochs=2)))
+    with pytest.raises(Refusal, match="neither they nor what they continue from was trained on"):
+        settle_training(two, rows(120, 60), recorded=True, continued=True, seen=range(59))
+    assert settle_training(two, rows(120, 60), recorded=True, continued=True, seen=range(58)).folds == 2
+
+
 def test_what_is_gone_on_from_and_who_was_wrong_decide_on_distillation_and_weights() -> None:
     sent = rows(60, 60)
     new = settle_training(TrainingConfig(), sent, recorded=False, continued=False)

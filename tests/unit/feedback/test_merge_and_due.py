@@ -29,6 +29,22 @@ def test_contradiction_names_both_positions() -> None:
     assert kept.dropped_conflicts == 1
 
 
+def test_contradictions_between_nearly_the_same_pairs_are_found_too() -> None:
+    rows = [row("Short naps help memory."), row("Short naps help memory"), row("Short naps help memory", Label.REFUTES)]
+    with pytest.raises(Refusal) as refused:
+        merge(rows, keep_newest=False)
+    assert [one.field for one in refused.value.violations] == [
+        f"samples[{index}].correct_label" for index in (2, 0, 2, 1)
+    ]
+    assert "nearly the same pair" in refused.value.violations[0].description
+    assert "the same pair" in refused.value.violations[2].description
+    kept = merge(rows, keep_newest=True)
+    assert [sample.correct_label for sample in kept.samples] == [Label.REFUTES]
+    assert (kept.merged_duplicates, kept.dropped_conflicts) == (0, 2)
+    # Of one label they are rows of their own.
+    assert len(merge(rows[:2], keep_newest=False).samples) == 2
+
+
 def test_training_is_due_with_enough_rows_and_enough_errors() -> None:
     wrong, right = row("w", Label.SUPPORTS, Label.NEUTRAL), row("r", Label.SUPPORTS, Label.SUPPORTS)
     check_due([wrong] * 5 + [right] * 45, Trigger(), new_domain=False)
@@ -41,6 +57,11 @@ def test_training_is_due_with_enough_rows_and_enough_errors() -> None:
     # Whichever is missing, each condition is named.
     assert "have 49 of 50 samples (1 missing); 100.0% of 49 reviewed predictions were wrong" in few.value.message
     assert "have 50 of 50 samples; 8.0% of 50 reviewed predictions were wrong, 10.0% are needed" in low.value.message
+    # Two of 52 more would be 6 of 52: one correction more leaves 5 of 51, which is less than a tenth.
+    assert "10.0% are needed (2 corrections missing)" in low.value.message
+    with pytest.raises(Refusal, match=r"10.0% of 1,001 reviewed .* 10.0% are needed \(1 correction missing\)"):
+        check_due([wrong] * 100 + [right] * 901, Trigger(), new_domain=False)
+    check_due([wrong] * 101 + [right] * 901, Trigger(), new_domain=False)
     check_due([right], Trigger(force=True), new_domain=False)
     check_due([right], Trigger(), new_domain=True)
 

@@ -10,6 +10,7 @@ import pytest
 from lyra_adapters_server.errors import Refusal
 from lyra_adapters_server.feedback import selection
 from lyra_adapters_server.feedback.due import Trigger
+from lyra_adapters_server.feedback.merge import content_digest
 from lyra_adapters_server.feedback.record import Review, record
 from lyra_adapters_server.feedback.selection import FeedbackSource
 from lyra_adapters_server.feedback.split import keys_of
@@ -140,6 +141,64 @@ def test_a_review_that_is_extracted_again_stands_where_it_stood(database: Databa
     database.write_now(lambda c: c.execute(delete(splits).where(splits.c.key.in_(later_keys))))
     record_now(database, extracted("!"))
     assert sides("22222222-1111-4111-8111-111111111111") == first
+
+
+def test_what_was_held_out_once_is_never_trained_on_again(database: Database) -> None:
+    def accepted(request: int, rows: list[Sample]) -> list[set[str]]:
+        new = replace(NEW, request_id=f"{request}1111111-1111-4111-8111-111111111111", samples=tuple(rows))
+        job, _ = asyncio.run(accept(database, new, LIMITS))
+        found = database.read_now(lambda c: store.job_samples(c, job.job_id))
+        return [{row["group"] for row in side} for side in found]
+
+    rows = [
+        Sample(id=str(n), premise=f"p{n}", hypothesis="h", correct_label=Label.SUPPORTS, group=f"g{n}")
+        for n in range(20)
+    ]
+    training, held_out = accepted(1, rows)
+    trained, held = sorted(training)[0], sorted(held_out)[0]
+    premise = next(row.premise for row in rows if row.group == trained)
+    tie = Sample(id="tie", premise=premise, hypothesis="other", correct_label=Label.SUPPORTS, group=held)
+    training, held_out = accepted(2, [*rows, tie])
+    assert trained in held_out
+    training, held_out = accepted(3, rows)
+    assert trained in held_out
+    assert trained not in training
+
+
+def test_near_duplicates_that_were_merged_are_used_too(database: Database) -> None:
+    record_now(
+        database,
+        reviews(0, 20),
+        [
+            Review(
+                Sample(
+                    id=end or "bare", premise=f"Naps help memory{end}", hypothesis="h", correct_label=Label.SUPPORTS
+                ),
+                "",
+                "",
+                None,
+            )
+            for end in (".", "")
+        ],
+    )
+    job, _ = asyncio.run(accept(database, NEW, LIMITS))
+    assert job.samples == 21
+    ((row_id, content, held_out),) = database.read_now(lambda c: store.merged_rows(c, job.job_id))
+    sides = database.read_now(lambda c: store.job_samples(c, job.job_id))
+    (kept,) = [row for side in sides for row in side if row["premise"].startswith("Naps")]
+    assert {row_id, kept["id"]} == {".", "bare"}
+    assert held_out == (kept in sides[1])
+    merged = Sample(id=row_id, premise="Naps help memory.", hypothesis="h", correct_label=Label.SUPPORTS)
+    assert content == content_digest(merged)
+
+
+def test_it_is_said_what_holds_everything_out(database: Database) -> None:
+    one = tuple(
+        Sample(id=str(n), premise="p", hypothesis=f"h{n}", correct_label=Label.SUPPORTS, group="g") for n in range(5)
+    )
+    new = replace(NEW, samples=one, training=TrainingConfig(validation_fraction=0.6))
+    with pytest.raises(Refusal, match=r"validation_fraction 0\.6 holds out all 5 rows"):
+        asyncio.run(accept(database, new, LIMITS))
 
 
 @pytest.mark.parametrize("domain", ["Sleep", " sleep\t", "ｓｌｅｅｐ", "sl\u200beep", " ", "\u200b", "\u3164"])

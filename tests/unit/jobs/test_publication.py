@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from lyra_adapters_server import failpoints
-from lyra_adapters_server.feedback.general import shipped_rows
+from lyra_adapters_server.feedback.general import GeneralRows, shipped_rows
+from lyra_adapters_server.feedback.merge import content_digest
 from lyra_adapters_server.feedback.uses import uses_of
 from lyra_adapters_server.jobs.judging import Judging
 from lyra_adapters_server.jobs.publication import Publisher
@@ -21,9 +22,10 @@ from lyra_adapters_server.scope import EVERYTHING
 from lyra_adapters_server.storage import jobs
 from lyra_adapters_server.storage import versions as store
 from lyra_adapters_server.storage.database import now_us
-from lyra_adapters_server.storage.feedback import remember_uses
+from lyra_adapters_server.storage.feedback import contents_trained_on, remember_uses
 from lyra_adapters_server.storage.jobs import JobRecord, JobState, LeaseLost
 from lyra_adapters_server.storage.reservations import all_reservations, prepare
+from lyra_adapters_server.storage.tables import job_rows
 from lyra_adapters_server.storage.trouble import StorageFailed
 from lyra_adapters_server.storage.versions import VersionRecord
 from lyra_adapters_server.trainer.events import Scored, Trained
@@ -41,6 +43,7 @@ from lyra_adapters_server.types import (
 from made_registry import MadeRegistry
 from quick_server import PLAN
 from safetensors.numpy import save_file
+from sqlalchemy import update
 
 STEPS = (
     *("publish.reserve", "publish.write", "publish.prepare", "publish.rename", "publish.commit"),
@@ -77,7 +80,9 @@ class Attempts:
         self.executor = Scoring()
         self.held_out: tuple[Sample, ...] = ()
         executor: Any = self.executor
-        self.judging = Judging(executor, {"tiny": shipped_rows()})
+        self.replay: tuple[Sample, ...] = ()
+        self.general = {"tiny": shipped_rows()}
+        self.judging = Judging(executor, self.general)
         self.publisher = Publisher(registry.database, registry.layout, executor, self.judging)
         registry.add_job("b", ended=False, job_id="job", activation="ALWAYS", lora=LORA.model_dump(mode="json"))
 
@@ -103,6 +108,7 @@ class Attempts:
             base_alias="tiny",
             training_samples=(Sample(id="r", premise="p", hypothesis="h", correct_label=Label.SUPPORTS),),
             validation_samples=self.held_out,
+            replay_samples=self.replay,
             lora=LORA,
             training=TrainingConfig(),
             champion=AdapterRef(name="base", base_alias="tiny"),
@@ -219,6 +225,41 @@ def test_what_came_in_force_meanwhile_is_what_it_is_judged_against(
         assert side["samples"] == 20
     said = json.loads((registry.layout.version("b", version.number) / "metrics.json").read_text())
     assert (said["champion"], said["before"]["samples"]) == (f"b_v{in_between[0]}", 20)
+
+
+def test_general_rows_that_were_replaced_in_between_are_asked_about_anew(attempts: Attempts) -> None:
+    attempts.held_out = tuple(
+        Sample(id=f"h{n}", premise=f"premise {n}", hypothesis="h", correct_label=LABELS[n % 3]) for n in range(20)
+    )
+    failpoints.arm("publish.rename.after=raise:EIO@1")
+    with pytest.raises(StorageFailed):
+        asyncio.run(attempts.attempt(attempts.claim()))
+    shipped = shipped_rows().anchor
+    # As many as before, of other labels.
+    others = tuple(row.model_copy(update={"correct_label": LABELS[0]}) for row in shipped)
+    attempts.general["tiny"] = GeneralRows(anchor=others, replay=())
+    attempts.executor.asked.clear()
+    version = asyncio.run(attempts.attempt(attempts.claim()))
+    assert attempts.executor.asked == [("base", 20), ("base", len(others)), ("b", 20), ("b", len(others))]
+    assert attempts.trainings == 1
+    # All of them are called SUPPORTS.
+    assert version.verdict["anchor"]["challenger_accuracy"] == 1.0
+    said = json.loads((attempts.registry.layout.version("b", 1) / "metrics.json").read_text())
+    assert said["anchor"]["challenger_accuracy"] == 1.0
+    check(attempts)
+
+
+def test_what_a_version_used_is_remembered(attempts: Attempts) -> None:
+    attempts.replay = shipped_rows().replay[:3]
+    merged = ("m", "c" * 32, False)
+    attempts.registry.database.write_now(
+        lambda c: c.execute(update(job_rows).where(job_rows.c.job_id == "job").values(merged=[merged]))
+    )
+    asyncio.run(attempts.attempt(attempts.claim()))
+    used = attempts.registry.database.read_now(lambda c: contents_trained_on(c, [("b", 1)]))
+    assert "c" * 32 in used
+    assert {content_digest(row) for row in attempts.replay} < used
+    assert len(used) == 5
 
 
 def test_who_lost_the_lease_touches_nothing(attempts: Attempts) -> None:

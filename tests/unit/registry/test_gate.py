@@ -143,8 +143,12 @@ def test_weights_bring_corrections_to_their_share_of_all_reviews() -> None:
 
 def test_undecided_without_rows_to_compare_on() -> None:
     assert judge(NONE, general()) == Judgement(
-        Outcome.UNDECIDED, "No rows were held out, so the two could not be compared."
+        Outcome.UNDECIDED,
+        "No rows were held out, so the two could not be compared; with a validation_fraction above 0 some would be.",
     )
+    some = judge(NONE, general(), plain(4), fraction=0.2)
+    assert (some.outcome, some.more_reviews) == (Outcome.UNDECIDED, 200)
+    assert "about 200 more reviews, of other documents, would decide" in some.explanation
     assert not Outcome.UNDECIDED.passes
 
 
@@ -162,8 +166,26 @@ def test_undecided_where_all_that_was_held_out_was_trained_on_and_it_is_said_wha
 def test_undecided_with_hardly_any_general_rows(count: int, word: str) -> None:
     few = evidence(plain(count, "g"), 0.6, 0.6, same=True) if count else NONE
     judgement = judge(evidence(corrections(30), 0.0, 0.9), few, corrections(150))
-    assert (judgement.outcome, judgement.more_reviews) == (Outcome.UNDECIDED, 50)
+    # Ten more rows would do, if half as many of all were confirmations as corrections.
+    assert (judgement.outcome, judgement.more_reviews) == (Outcome.UNDECIDED, 80)
     assert f"there are {word} general rows that neither was trained on" in judgement.explanation
+    assert "about 80 more reviews, 80 of them confirmations, would decide" in judgement.explanation
+    unreviewed = judge(evidence(plain(30), 0.0, 0.9), few, plain(150))
+    assert (unreviewed.outcome, unreviewed.more_reviews) == (Outcome.UNDECIDED, 50)
+    assert "about 50 more reviews would decide" in unreviewed.explanation
+
+
+def test_it_says_where_rows_are_weighted() -> None:
+    confirmed = [row(number, Label.NEUTRAL, Label.NEUTRAL, "k") for number in range(30)]
+    held_out = [*corrections(20), *confirmed]
+    uneven = judge(evidence(held_out, 0.4, 0.6), general(), [*corrections(200), *confirmed, *confirmed])
+    assert uneven.held_out is not None
+    assert uneven.held_out.weighted
+    assert "accuracy, weighted to the reviews' error rate, goes" in uneven.explanation
+    plainly = judge(evidence(plain(50), 0.4, 0.6), general(), plain(250))
+    assert plainly.held_out is not None
+    assert not plainly.held_out.weighted
+    assert "weighted" not in plainly.explanation
 
 
 @pytest.mark.parametrize("documents", [1, 2, 3])

@@ -27,6 +27,14 @@ def test_an_excerpt_keeps_what_the_hypothesis_speaks_of_in_its_order() -> None:
     assert excerpt("One sentence without an end", "end", lambda _: False) == ""
 
 
+def test_a_rare_word_outweighs_many_that_are_everywhere() -> None:
+    sections = [f"Section {n} describes the background of the study and the methods of the group." for n in range(60)]
+    sections[30] = "Mice lacking BRCA1 died."
+    claim = "The loss of BRCA1 in a mouse is lethal in the study and the trial of the group."
+    kept = excerpt(" ".join(sections), claim, lambda text: len(text.split()) <= 60)
+    assert "Mice lacking BRCA1 died." in kept
+
+
 def test_an_excerpt_of_japanese() -> None:
     text = "美術館は九時に開く。切符は入口で買える。四号室の絵は贋作であった。犬は外で待つ。"
     assert excerpt(text, "その絵は贋作である。", lambda part: len(part) <= 14) == "四号室の絵は贋作であった。"

@@ -149,6 +149,20 @@ def test_says_why_it_cannot(
     assert caught.value.reason == reason
 
 
+def test_without_rows_to_fit_one_the_temperature_is_that_of_what_it_goes_on_from(
+    tiny_bases: Callable[[str], Bases], tmp_path: Path
+) -> None:
+    bases = tiny_bases("llama")
+    run(spec(tmp_path / "parent", inner=((0, 1, 2, 3, 4, 5),)), bases)
+    prompt = tmp_path / "parent" / "prompt.json"
+    prompt.write_text(json.dumps({**json.loads(prompt.read_text()), "temperature": 1.75}))
+    parent = AdapterRef(name="x_v1", base_alias="tiny", directory=str(tmp_path / "parent"))
+    calibration = run(spec(tmp_path / "child", inner=(), continue_from=parent), bases)[-1].calibration
+    assert (calibration.temperature, calibration.rows, calibration.calibrated.temperature) == (1.75, 0, 1.75)
+    assert json.loads((tmp_path / "child" / "prompt.json").read_text())["temperature"] == 1.75
+    assert run(spec(tmp_path / "new", inner=()), bases)[-1].calibration.temperature == 1
+
+
 @pytest.mark.parametrize(
     ("inner", "message"),
     [(((0, 1, 2, 3, 4, 5),), "inner rows' probabilities is nan at step 1"), ((), "held-out rows' .* is nan at step 1")],

@@ -119,7 +119,11 @@ class Figures:
             ("Negative log-likelihood", "loss"),
             ("Calibration error", "calibration_error"),
         )
-        return [(name, getattr(before, key), getattr(after, key)) for name, key in names]
+        return [
+            (name, getattr(before, key), getattr(after, key))
+            for name, key in names
+            if key != "calibration_error" or after.calibration_known
+        ]
 
 
 def figures(report: Report, events: Iterable[TrainEvent]) -> Figures:
@@ -174,19 +178,25 @@ def reliability(rows: Sequence[tuple[Probabilities, Label]]) -> list[Bin]:
 
 
 def _curves(events: Iterable[TrainEvent]) -> tuple[list[Curve], int]:
-    curves: dict[str, Curve] = {}
+    # By step: a training that was interrupted tells some of them twice.
+    training: dict[str, dict[int, float]] = {}
+    validation: dict[str, dict[int, float]] = {}
     best = 0
     for event in events:
         what = event.event
         name = getattr(what, "run_name", "")
         if isinstance(what, Progress):
-            curves.setdefault(name, Curve(name, [], [])).training.append((what.step, what.loss))
+            training.setdefault(name, {})[what.step] = what.loss
         elif isinstance(what, Evaluation) and what.metrics is not None:
             if what.stage is EvaluationStage.VALIDATION:
-                curves.setdefault(name, Curve(name, [], [])).validation.append((what.step, what.metrics.loss))
+                validation.setdefault(name, {})[what.step] = what.metrics.loss
             elif what.stage is EvaluationStage.AFTER:
                 best = what.step
-    return list(curves.values()), best
+    curves = [
+        Curve(name, sorted(training.get(name, {}).items()), sorted(validation.get(name, {}).items()))
+        for name in dict.fromkeys((*training, *validation))
+    ]
+    return curves, best
 
 
 def _differences(version: AdapterVersion) -> list[Difference]:
@@ -200,7 +210,8 @@ def _differences(version: AdapterVersion) -> list[Difference]:
         sets.append((anchor, verdict.anchor))
     for name, compared in sets:
         if compared is not None:
-            where = f"{compared.rows} {name}"
+            # Beside the scores, which are of the rows as they are.
+            where = f"{compared.rows} {name}{', weighted' if compared.weighted else ''}"
             found.append(Difference(f"Accuracy, {where}", compared.accuracy_difference or Interval(), True))
             found.append(Difference(f"Brier score, {where}", compared.brier_difference or Interval(), False))
     return found
