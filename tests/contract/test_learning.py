@@ -113,20 +113,7 @@ def test_there_is_no_report_where_nothing_is_in_force(server: ServerProcess, tra
 
 
 def test_recorded_corrections_are_cleaned_and_general_rows_replayed(server: ServerProcess) -> None:
-    reviews = [
-        pb.Review(
-            sample=pb.Sample(
-                id=f"learn-{number}",
-                premise=row["premise"],
-                hypothesis=row["hypothesis"],
-                correct_label=f"LABEL_{row['correct_label']}",
-                original_label=f"LABEL_{row['original_label']}",
-                group=row["group"],
-            ),
-            task_id="learning",
-        )
-        for number, row in enumerate(rows(60))
-    ]
+    reviews = [_review(number, row) for number, row in enumerate(rows(60))]
     again = pb.Review(task_id="learning")
     again.sample.CopyFrom(reviews[0].sample)
     again.sample.id = "learn-again"
@@ -146,6 +133,38 @@ def test_recorded_corrections_are_cleaned_and_general_rows_replayed(server: Serv
     data = json.loads((Path(version.path) / "training.json").read_text())["data"]
     assert len(data["replayed_general_ids"]) == started.replayed_general_rows
     assert (data["corrections"], data["confirmations"], data["merged_near_duplicates"]) == (60, 0, 1)
+    # Going on from it with all that is recorded by now: what chooses is only what it was not trained on.
+    later = [
+        _review(number, row | {"premise": f"Later: {row['premise']}", "group": f"later {row['group']}"})
+        for number, row in enumerate(rows(24), start=60)
+    ]
+    server.stub().RecordFeedback(pb.RecordFeedbackRequest(reviews=later))
+    request.continue_from = version.name
+    assert kinds(list(server.stub().Train(request)))[-1] == "succeeded"
+    second = server.stub().List(pb.ListRequest(adapter="recorded")).versions[0]
+    assert second.continued_from == version.name
+    grown = json.loads((Path(second.path) / "training.json").read_text())
+    inner = set(grown["data"]["inner_ids"])
+    assert inner
+    assert inner.isdisjoint(data["training_ids"])
+    assert set(data["training_ids"]) < set(grown["data"]["training_ids"])
+    assert second.calibration.rows == len(inner)
+    # Nothing is new to it by then, the merged review included.
+    request.feedback.only_new = True
+    with pytest.raises(grpc.RpcError, match="have 0 of 50 samples"):
+        list(server.stub().Train(request))
+
+
+def _review(number: int, row: dict[str, str]) -> pb.Review:
+    sample = pb.Sample(
+        id=f"learn-{number}",
+        premise=row["premise"],
+        hypothesis=row["hypothesis"],
+        correct_label=f"LABEL_{row['correct_label']}",
+        original_label=f"LABEL_{row['original_label']}",
+        group=row["group"],
+    )
+    return pb.Review(sample=sample, task_id="learning")
 
 
 def _answer(row: pb.Probabilities) -> int:
