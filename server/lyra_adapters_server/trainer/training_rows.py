@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from lyra_adapters_server.trainer.balance import row_weights
 from lyra_adapters_server.trainer.base import Base
@@ -12,7 +13,7 @@ from lyra_adapters_server.trainer.distillation import recombine
 from lyra_adapters_server.trainer.exhaustion import TokenBudget, is_exhaustion, let_frames_go
 from lyra_adapters_server.trainer.known_scores import Probabilities
 from lyra_adapters_server.trainer.lower_half import MOST_BYTES
-from lyra_adapters_server.trainer.score import Subject, score_set
+from lyra_adapters_server.trainer.score import Subject, read_prompt, score_set
 from lyra_adapters_server.trainer.spec import TrainSpec
 from lyra_adapters_server.types import Pair
 
@@ -35,7 +36,9 @@ class TrainingRows:
         weights = row_weights(samples, spec.training)
         if weights is not None:
             own = [replace(row, weight=weight) for row, weight in zip(own, weights, strict=True)]
-        pairs = encode_pairs(_recombined(spec), base.encoder, max_length)
+        self._parent, self._max_length = spec.continue_from, max_length
+        self._pairs = _recombined(spec)
+        pairs = encode_pairs(self._pairs, base.encoder, max_length)
         self.all = [*own, *pairs]
         self.distilled = len(pairs)
         self.held_out = encode_rows(spec.validation_samples, base.encoder, max_length)
@@ -47,10 +50,20 @@ class TrainingRows:
         return sum(row.truncated for row in (*self.all[: len(self.all) - self.distilled], *self.held_out))
 
     def answer(self, base: Base, subject: Subject, budget: TokenBudget) -> Generator[None, None, None]:
-        """Asks what the training starts from, unless its answers are known; yields after each micro-batch."""
-        if self.distilled and self.answers is None:
-            found = yield from score_set(base, subject, self.all[-self.distilled :], budget)
-            self.know(found)
+        """Asks what the training starts from, unless its answers are known; yields after each micro-batch.
+
+        It is asked under its own prompt, which is what it was trained with; the base may have another by now.
+        """
+        if not self.distilled or self.answers is not None:
+            return
+        rows = self.all[-self.distilled :]
+        if self._parent is not None and self._parent.directory:
+            encoder = read_prompt(Path(self._parent.directory), base)
+            if encoder.describe() != subject.encoder.describe():
+                rows = encode_pairs(self._pairs, encoder, self._max_length)
+                subject = replace(subject, encoder=encoder, head=base.head(encoder, subject.adapter))
+        found = yield from score_set(base, subject, rows, budget)
+        self.know(found)
 
     def keep_lower_half(self, base: Base, subject: Subject, budget: TokenBudget) -> Generator[None, None, None]:
         """Computes what the layers below the adapter give of each row, as far as it is to be kept.

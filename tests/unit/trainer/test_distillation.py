@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,10 +124,15 @@ def test_a_version_that_answers_as_before_keeps_more_of_what_its_parent_said(
     assert strayed[4.0] < 0.75 * strayed[0.0]
 
 
-def test_targets_are_what_the_parent_says(tiny_bases: Callable[[str], Bases], tmp_path: Path) -> None:
+@pytest.mark.parametrize("asks", ["", "Is this so? "], ids=["the same prompt", "another prompt"])
+def test_targets_are_what_the_parent_says(tiny_bases: Callable[[str], Bases], tmp_path: Path, asks: str) -> None:
     bases = tiny_bases("llama")
     list(train(spec(tmp_path / "parent", None), bases))
     parent = AdapterRef(name="x_v1", base_alias="tiny", directory=str(tmp_path / "parent"))
+    # The parent's prompt is its own, whatever the base's is by now.
+    prompt = tmp_path / "parent" / "prompt.json"
+    content = json.loads(prompt.read_text())
+    prompt.write_text(json.dumps({**content, "template": asks + content["template"]}))
     wanted = spec(tmp_path / "child", parent, distillation=1, epochs=1)
     base = bases.get("tiny")
     pairs = recombine(wanted.training_samples, 24, seed=0)
@@ -135,8 +141,8 @@ def test_targets_are_what_the_parent_says(tiny_bases: Callable[[str], Bases], tm
     ]
     asked = [Sample(id="", premise=p.premise, hypothesis=p.hypothesis, correct_label=LABELS[0]) for p in pairs]
     (said,) = filter(None, score(ScoreSpec(subject=parent, samples=tuple(asked)), bases))
-    work = train(wanted, bases)
-    list(work)
+    # What was asked here must not be what is found.
+    base.known_scores._sets.clear()
+    list(train(wanted, bases))
     assert isinstance(said, Scored)
-    known = base.known_scores
-    assert any(found == said.probabilities for found in known._sets.values())
+    assert [found for found in base.known_scores._sets.values() if found == said.probabilities]
