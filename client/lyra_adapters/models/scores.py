@@ -112,8 +112,8 @@ class Calibration(Model):
     """A version's temperature, and what it does on the held-out rows.
 
     Attributes:
-        temperature: Probabilities are softmax(logits / temperature); 1: none was fitted.
-        rows: Rows it was fitted on: neither trained on nor held out for the gate.
+        temperature: Probabilities are softmax(logits / temperature). Where none was fitted, 1 or the parent's.
+        rows: Rows it was fitted on: neither held out for the gate, nor trained on by it or its parent. 0: none.
         cross_fitted: Whether each of those rows was predicted by a training that left it out, in folds.
         uncalibrated: Scores on all held-out rows without it.
         calibrated: Scores on all held-out rows with it.

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 
@@ -27,6 +28,11 @@ class GeneralRows:
 
     anchor: tuple[Sample, ...]
     replay: tuple[Sample, ...]
+
+    @cached_property
+    def anchor_digest(self) -> str:
+        """Of the rows that the gate asks about: what scores for them belong to."""
+        return hashlib.sha256("".join(row.model_dump_json() for row in self.anchor).encode()).hexdigest()
 
 
 def shipped_rows() -> GeneralRows:

@@ -20,12 +20,12 @@ class Merged:
     dropped_conflicts: int
 
 
-def merge(samples: Sequence[Sample], *, keep_newest: bool) -> Merged:
+def merge(samples: Sequence[Sample], *, keep_newest: bool, near: bool = True) -> Merged:
     """Merges rows of the same pair (white space, case and Unicode form ignored), and finds contradictions.
 
-    Rows with the same label become one (the last, which knows the newest original label). Rows of the same pair, or of
-    nearly the same (feedback/texts.py), with different labels are refused, naming both positions, or with `keep_newest`
-    the last one stays. Raises Refusal.
+    Rows with the same label become one (the last, which knows the newest original label). Rows with different labels
+    are refused, naming both positions, or with `keep_newest` the last one stays; with `near` also those of nearly the
+    same pair (feedback/texts.py). Raises Refusal.
     """
     # Those that stand, by what nearly the same pairs have in common, and by the pair.
     newest: dict[tuple[str, str], dict[tuple[str, str], int]] = {}
@@ -33,16 +33,16 @@ def merge(samples: Sequence[Sample], *, keep_newest: bool) -> Merged:
     merged = dropped = 0
     for index, sample in enumerate(samples):
         pair = (normalized(sample.premise), normalized(sample.hypothesis))
-        standing = newest.setdefault((alike(pair[0]), alike(pair[1])), {})
+        standing = newest.setdefault((alike(pair[0]), alike(pair[1])) if near else pair, {})
         for other, earlier in list(standing.items()):
             if samples[earlier].correct_label == sample.correct_label:
                 merged += other == pair
                 continue
             dropped += 1
-            near = "the same pair" if other == pair else "nearly the same pair"
+            which = "the same pair" if other == pair else "nearly the same pair"
             labels_differ += [
-                _contradiction(samples, index, earlier, near),
-                _contradiction(samples, earlier, index, near),
+                _contradiction(samples, index, earlier, which),
+                _contradiction(samples, earlier, index, which),
             ]
             del standing[other]
         standing[pair] = index

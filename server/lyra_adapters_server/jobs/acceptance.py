@@ -105,7 +105,7 @@ def _store(
     known = versions.known_sides(connection, new.adapter, keys)
     # After it was decided whether training is due: Status counts them, too.
     found = merge_near_duplicates(merged.samples) if recorded else Distinct(merged.samples, [])
-    samples, near = found.samples, len(found.merged)
+    samples, near = found.samples, len(found.merged) - found.conflicts
     divided = split(samples, new.training.validation_fraction, new.adapter, known, found.merged)
     if not divided.training:
         raise invalid([_nothing_to_train_on(new, len(samples), before=any(known.values()))], "NOTHING_TO_TRAIN_ON")
@@ -152,7 +152,7 @@ def _store(
     queued = {
         "position": store.queue_position(connection, job.number),
         "merged_duplicates": merged.merged_duplicates,
-        "dropped_conflicts": merged.dropped_conflicts,
+        "dropped_conflicts": merged.dropped_conflicts + found.conflicts,
         "merged_near_duplicates": near,
     }
     events: list[tuple[str, dict[str, Any]]] = [("queued", queued)]
@@ -168,7 +168,7 @@ def _recorded(connection: Connection, new: NewJob) -> tuple[Merged, int]:
     selected = select_feedback(connection, new.samples, new.adapter)
     check_any(selected.samples, new.trigger)
     # Of reviews of the same pair the newest counts: that is what a history means.
-    return merge(selected.samples, keep_newest=True), selected.left_out
+    return merge(selected.samples, keep_newest=True, near=False), selected.left_out
 
 
 def _nothing_to_train_on(new: NewJob, rows: int, *, before: bool) -> Violation:

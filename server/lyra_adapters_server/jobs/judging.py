@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -66,16 +65,12 @@ class Judging:
         first = await self._ask(subject, spec, held_out)
         rest = (await self._ask(subject, spec, general)).probabilities if general else []
         temperature = first.metrics.temperature if first.metrics else 1.0
-        asked = self._asked_of(spec) if general else ""
+        asked = self._general[spec.base_alias].anchor_digest if general else ""
         return RowScores(held_out=first.probabilities, general=rest, general_rows=asked, temperature=temperature)
 
     def asks_anew(self, spec: TrainSpec, scores: RowScores) -> bool:
         """Whether the general rows are others by now than those of these scores: their file may have been replaced."""
-        return bool(scores.general_rows) and scores.general_rows != self._asked_of(spec)
-
-    def _asked_of(self, spec: TrainSpec) -> str:
-        rows = "".join(content_digest(row) for row in self._general[spec.base_alias].anchor)
-        return hashlib.sha256(rows.encode()).hexdigest()
+        return bool(scores.general_rows) and scores.general_rows != self._general[spec.base_alias].anchor_digest
 
     async def _ask(self, subject: AdapterRef, spec: TrainSpec, rows: Sequence[Sample]) -> Scored:
         return await self._executor.score(

@@ -99,7 +99,7 @@ def _rows(found: _Found, general: GeneralRows | None) -> Iterator[pb.ReportRow]:
     excluded = set(found.scores["excluded"])
     for index, scores in enumerate(found.scores["held_out"]):
         yield _row(found.held_out.get(scores["id"]), scores, general=False, excluded=index in excluded)
-    # The server may have been given other general rows since: those are found by id, or not at all.
+    # The server may have been given other general rows since: those are found by id and label, or not at all.
     known = {sample.id: sample for sample in general.anchor} if general is not None else {}
     for scores in found.scores["general"]:
         row = known.get(scores["id"])

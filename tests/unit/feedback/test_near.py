@@ -56,7 +56,6 @@ def test_punctuation_hyphens_and_spelling_are_left_aside(one: str, other: str) -
         pair(TEXT.replace("improved", "worsened")),
         pair(TEXT.replace("a randomised", "an unrandomised")),
         pair("これは眠りの質を高める。", "昼寝は記憶を助ける。"),
-        pair(TEXT, label=Label.REFUTES),
         pair(TEXT, hypothesis="Naps do not help memory."),
         pair("In a trial with 42 students no word of the 20 was recalled 11 percent better."),
     ],
@@ -118,6 +117,14 @@ def test_raised_lowered_and_broken_numbers_are_not_plain_ones() -> None:
         ("10⁵ ＣＭ", "10⁵ cm"),
     ):
         assert content_digest(pair(one)) == content_digest(pair(other))
+
+
+def test_of_other_labels_the_last_counts_and_the_others_are_told() -> None:
+    first, second = pair(TEXT), pair(TEXT.removesuffix("."), label=Label.REFUTES)
+    last = pair(TEXT.replace("randomised", "randomized"))
+    found = merge_near_duplicates([first, second, last])
+    assert (found.samples, found.merged, found.conflicts) == ([last], [first, second], 1)
+    assert merge_near_duplicates([first, last]).conflicts == 0
 
 
 def test_digests_that_are_in_registries_stay() -> None:

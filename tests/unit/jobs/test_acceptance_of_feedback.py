@@ -192,6 +192,23 @@ def test_near_duplicates_that_were_merged_are_used_too(database: Database) -> No
     assert content == content_digest(merged)
 
 
+def test_of_nearly_the_same_reviews_with_other_labels_the_newest_counts_once_it_is_due(database: Database) -> None:
+    def nap(end: str, label: Label) -> Review:
+        sample = Sample(id=f"nap{end}", premise=f"Naps help memory{end}", hypothesis="h", correct_label=label)
+        return Review(sample, "", "", None)
+
+    record_now(database, reviews(0, 3), [nap(".", Label.SUPPORTS), nap("", Label.REFUTES)])
+    # Five, as Status counts them, of which four are trained on.
+    job, _ = asyncio.run(accept(database, NEW, LIMITS))
+    assert job.samples == 4
+    (queued,) = database.read_now(lambda c: store.events_after(c, job.job_id, 0, 1))
+    assert (queued.payload["merged_near_duplicates"], queued.payload["dropped_conflicts"]) == (0, 1)
+    sides = database.read_now(lambda c: store.job_samples(c, job.job_id))
+    assert [row["correct_label"] for side in sides for row in side if row["premise"].startswith("Naps")] == ["REFUTES"]
+    # It is not taken for new later on.
+    assert [row_id for row_id, _, _ in database.read_now(lambda c: store.merged_rows(c, job.job_id))] == ["nap."]
+
+
 def test_it_is_said_what_holds_everything_out(database: Database) -> None:
     one = tuple(
         Sample(id=str(n), premise="p", hypothesis=f"h{n}", correct_label=Label.SUPPORTS, group="g") for n in range(5)
