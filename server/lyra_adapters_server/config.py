@@ -157,6 +157,12 @@ class Settings(BaseSettings):
         "they are loaded stay rounded). base: that of --dtype; in bfloat16 about half the time, but its "
         "rounding can move a probability by some hundredths.",
     )
+    compiled_kernels: Literal["auto", "off"] = Field(
+        "auto",
+        description="Faster forms of some of the trainer's parts, for x86-64 CPUs that multiply bfloat16. auto: the "
+        "machine's own g++ compiles them into --cache-dir when they are first needed, within seconds; without g++, or "
+        "on another processor, torch's functions do the same. off: these always.",
+    )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads of the trainer; 0 takes one a core.")
     nice: int = Field(
         5,

@@ -58,7 +58,11 @@ def test_agrees_with_plain_transformers_and_peft(
     for result, probabilities in zip(answer.results, expected["probabilities"], strict=True):
         given = result.probabilities
         assert [given.supports, given.refutes, given.neutral] == pytest.approx(probabilities, abs=1e-3)
-    assert [LABELS[result.label] for result in answer.results] == expected["predictions"]
+    # Which of two labels comes first is chance where they are nearer to each other than that.
+    clear = [i for i, row in enumerate(expected["probabilities"]) if sorted(row)[2] - sorted(row)[1] > 2e-3]
+    assert len(clear) > 0.9 * len(ROWS)
+    given_labels = [LABELS[result.label] for result in answer.results]
+    assert [given_labels[i] for i in clear] == [expected["predictions"][i] for i in clear]
 
 
 @pytest.mark.usefixtures("versions")

@@ -115,6 +115,7 @@ async def _serve(settings: Settings, gate: Gate, layout: Layout, database: Datab
             device=settings.device,
             dtype=settings.dtype,
             classify_dtype=settings.classify_dtype,
+            compiled_kernels=settings.compiled_kernels,
             threads=settings.threads,
             nice=settings.nice,
             max_loaded_bases=settings.max_loaded_bases,

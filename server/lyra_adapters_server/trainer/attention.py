@@ -14,6 +14,7 @@ import torch
 import transformers
 from torch import nn
 
+from lyra_adapters_server.trainer.kernels import ops
 from lyra_adapters_server.trainer.packing import Group, Packing, current, make_mask
 
 NAME = "lyra_grouped"
@@ -88,6 +89,27 @@ class GroupedAttention(torch.autograd.Function):
         return found_q.transpose(1, 2), found_k.transpose(1, 2), found_v.transpose(1, 2), None, None, None
 
 
+class CompiledAttention(torch.autograd.Function):
+    """As GroupedAttention, by one compiled kernel, of rows that look at all of themselves or at what came before."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, packing: Packing, causal: bool
+    ) -> torch.Tensor:
+        """Computes the attention; see GroupedAttention."""
+        ctx.save_for_backward(q, k, v)
+        ctx.scale, ctx.packing, ctx.causal = scale, packing, causal
+        return ops.attention(q, k, v, packing.layout, scale, causal=causal)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Computes the gradients of q, k and v."""
+        q, k, v = ctx.saved_tensors
+        grad = grads[0].contiguous()
+        found = ops.attention_backward(grad, q, k, v, ctx.packing.layout, ctx.scale, causal=ctx.causal)
+        return *found, None, None, None
+
+
 def _scale_and_mask(scores: torch.Tensor, mask: torch.Tensor | None, scale: float, group: Group) -> torch.Tensor:
     """Changes a group's scores in place: (rows * key_heads, heads / key_heads * width, before + width)."""
     end = group.before + group.width
@@ -120,6 +142,12 @@ def grouped_attention(
     if packing is None:
         raise RuntimeError("this attention is for packed rows")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    causal = attention_mask is not None
+    is_plain = softcap is None and (attention_mask is None or packing.is_causal(attention_mask))
+    if is_plain and ops.heads_lie_well(query, key, value):
+        # torch leaves `apply` untyped.
+        found: torch.Tensor = CompiledAttention.apply(query, key, value, scale, packing, causal)  # type: ignore[no-untyped-call]
+        return found, None
     if attention_mask is not None:
         # It is made in the precision of the residual stream.
         attention_mask = attention_mask.to(query.dtype)

@@ -17,6 +17,7 @@ from lyra_adapters_server.trainer.data import Batch, TextEncoder
 from lyra_adapters_server.trainer.describe import Description
 from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.trainer.gated import speed_up_mlps
+from lyra_adapters_server.trainer.gelu import speed_up_gelu
 from lyra_adapters_server.trainer.heads import AnswerTokenHead, ClassifierHead, Head
 from lyra_adapters_server.trainer.known_scores import KnownScores
 from lyra_adapters_server.trainer.lora import Adapter, new_config
@@ -221,6 +222,7 @@ class EncoderBase(Base):
         self._new = new
         # In float32, as the logits of a causal model are. Copies, since some models run their pooler themselves.
         self._head = [copy.deepcopy(model.get_submodule(name)).float() for name in self._head_names]
+        speed_up_gelu(model)
 
     def encoder_for(self, content: Mapping[str, Any]) -> PairEncoder:
         """See Base."""

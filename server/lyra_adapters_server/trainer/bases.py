@@ -9,11 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lyra_adapters_server.trainer.base import Base, load_base
 from lyra_adapters_server.trainer.between import call_between_layers
 from lyra_adapters_server.trainer.describe import Description, Files, describe, find_files
 from lyra_adapters_server.trainer.errors import TrainerError
 from lyra_adapters_server.trainer.events import BaseChanged
+from lyra_adapters_server.trainer.kernels import ops
 from lyra_adapters_server.trainer.memory import available_bytes, give_back
 from lyra_adapters_server.trainer.spec import BaseModelConfig, WorkerConfig
 from lyra_adapters_server.types import BaseCard, BaseState
@@ -158,6 +161,9 @@ class Bases:
     def _load(self, description: Description) -> Base:
         card = description.card
         self._say(card.alias, BaseState.LOADING)
+        is_low = description.device.type == "cpu" and description.dtype == torch.bfloat16
+        if is_low and self._config.compiled_kernels == "auto":
+            ops.load(Path(self._config.cache_dir))
         try:
             base = load_base(description)
         except Exception as error:

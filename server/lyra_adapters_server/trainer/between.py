@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lyra_adapters_server.trainer.kernels import ops
 from lyra_adapters_server.trainer.lora import bare
 from lyra_adapters_server.trainer.lower_half import layers_of
 
@@ -28,7 +29,8 @@ def call_between_layers(model: nn.Module, call: Callable[[], None]) -> None:
     """
 
     def undisturbed(*_: Any) -> None:
-        with bare(model):
+        # A job may have to do without the kernels; see plan.py.
+        with bare(model), ops.using(True):
             call()
 
     for layer in layers_of(model):

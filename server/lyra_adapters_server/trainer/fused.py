@@ -13,6 +13,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from lyra_adapters_server.trainer.kernels import ops
+
 
 class Dropout:
     """Dropout masks from a counter: (seed, step, micro-batch) fixes every mask, so there is no state to save.
@@ -48,14 +50,20 @@ class Dropout:
         """Drops elements of `x`; asked again for the same tensor, it gives the same result.
 
         Returns:
-            `x` with zeros, not rescaled (see `scale`) and detached, and the mask: 0 or 1 (None: all 1).
+            `x` with zeros, not rescaled (see `scale`) and detached, and the mask: 0 or 1, in the precision of `x` or,
+            from compiled kernels, in bytes (None: all 1).
         """
         if self._threshold == 0:
             return x.detach(), None
         if self._input is x and self._result is not None:
             return self._result
+        random = self._random_bytes(x.numel(), x.device)
+        if ops.takes(x):
+            kept = ops.drop(x.detach(), random, self._threshold)
+            self._input, self._result = x, (kept, random.view(x.shape))
+            return self._result
         # In the precision of the input: a product with it is several times faster than filling under a mask.
-        mask = (self._random_bytes(x.numel(), x.device) >= self._threshold).to(x.dtype).view(x.shape)
+        mask = (random >= self._threshold).to(x.dtype).view(x.shape)
         self._input, self._result = x, (x.detach() * mask, mask)
         return self._result
 
@@ -127,6 +135,9 @@ class FusedLora(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             if mask is None:
                 grad_x = torch.addmm(flat @ weight, grad_inner, a_low)
+            elif mask.dtype == torch.uint8:
+                grad_x = flat @ weight
+                ops.add_kept(grad_x, grad_inner @ a_low, mask)
             else:
                 grad_x = (flat @ weight).addcmul_(grad_inner @ a_low, mask.view(-1, kept.shape[-1]))
             grad_x = grad_x.view(kept.shape)

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
+from lyra_adapters_server.trainer.kernels import ops
+
 
 @dataclass(frozen=True)
 class Activation:
@@ -25,8 +27,9 @@ class Activation:
     backward: Callable[..., torch.Tensor]
 
 
+_SILU = Activation(F.silu, torch.ops.aten.silu_backward.grad_input)
 _ACTIVATIONS = (
-    Activation(F.silu, torch.ops.aten.silu_backward.grad_input),
+    _SILU,
     Activation(
         functools.partial(F.gelu, approximate="tanh"),
         functools.partial(torch.ops.aten.gelu_backward.grad_input, approximate="tanh"),
@@ -55,18 +58,24 @@ class GatedMlp(torch.autograd.Function):
             (..., outputs).
         """
         both = F.linear(x, gate_and_up)
-        gate, up = both.chunk(2, dim=-1)
-        y = F.linear(activation.forward(gate).mul_(up), down)
+        ctx.compiled = activation is _SILU and ops.takes(both) and ops.fit(down.shape[1])
+        if ctx.compiled:
+            inner = ops.silu_gate(both)
+        else:
+            gate, up = both.chunk(2, dim=-1)
+            inner = activation.forward(gate).mul_(up)
         ctx.save_for_backward(both, gate_and_up, down)
         ctx.activation = activation
-        return y
+        return F.linear(inner, down)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Computes the gradient of x."""
         both, gate_and_up, down = ctx.saved_tensors
-        gate, up = both.chunk(2, dim=-1)
         grad = grads[0] @ down
+        if ctx.compiled:
+            return ops.silu_gate_backward(grad, both) @ gate_and_up, None, None, None
+        gate, up = both.chunk(2, dim=-1)
         into = torch.empty_like(both)
         into_gate, into_up = into.chunk(2, dim=-1)
         torch.mul(ctx.activation.forward(gate), grad, out=into_up)

@@ -30,7 +30,7 @@ from lyra_adapters_server.trainer.learning_rate import learning_rate_at
 from lyra_adapters_server.trainer.memory import give_back
 from lyra_adapters_server.trainer.metrics import compute_metrics, row_loss
 from lyra_adapters_server.trainer.micro_batch import backward, forward
-from lyra_adapters_server.trainer.plan import settle, with_threads
+from lyra_adapters_server.trainer.plan import settle, under
 from lyra_adapters_server.trainer.progress import ProgressMeter
 from lyra_adapters_server.trainer.resumption import what_differs
 from lyra_adapters_server.trainer.schedule import Schedule
@@ -74,7 +74,7 @@ def train(spec: TrainSpec, bases: Bases) -> Iterator[TrainerEvent | None]:
     yield from bases.prepare(spec.base_alias)
     with bases.use(spec.base_alias) as base:
         run = _Run(spec, base, before)
-        yield from with_threads(run.plan.threads, run.events())
+        yield from under(run.plan, run.events())
 
 
 class _Run:

@@ -17,6 +17,7 @@ from torch import nn
 from transformers.masking_utils import eager_mask
 
 from lyra_adapters_server.trainer.data import Batch
+from lyra_adapters_server.trainer.kernels import ops
 from lyra_adapters_server.trainer.places import Places
 
 # Rows share a group while the squares of their lengths differ by less. A group of its own costs a dozen calls in each
@@ -62,6 +63,7 @@ class Packing:
         own: (rows, longest - shared), bool: whether a row has a token there, behind the shared ones.
         positions: (1, tokens), int64: of each token in its row.
         ends: (rows), int64: the place after each row's last token.
+        layout: The same, as compiled kernels take it.
     """
 
     def __init__(self, lengths: Sequence[int], device: torch.device, shared: int = 0) -> None:
@@ -87,6 +89,9 @@ class Packing:
             # In the place of padding stands the row's last token, whose values are finite.
             queries.append(torch.minimum(torch.arange(width), last) + (ends - sizes)[indices, None])
             keys.append(torch.cat([first.expand(len(indices), -1), queries[-1]], dim=1))
+        before = [torch.zeros(1, dtype=torch.int64)] if shared else []
+        self.layout = ops.Layout(torch.cat([*before, torch.tensor([shared]), ends]), shared)
+        self._judged: list[tuple[torch.Tensor, bool]] = []
         tokens = _up(shared + int(sizes.sum()), _TOKENS_AT_ONCE)
         self.filler = tokens - shared - int(sizes.sum())
         self.queries = Places(queries, tokens, 0, self.filler, device)
@@ -101,6 +106,16 @@ class Packing:
     def fill(self, x: torch.Tensor) -> torch.Tensor:
         """Puts the filler, zeros, behind (tokens of rows, ...)."""
         return torch.cat([x, x.new_zeros(self.filler, *x.shape[1:])])
+
+    def is_causal(self, mask: torch.Tensor) -> bool:
+        """Whether a mask that `make_mask` gave hides from each token those that follow it, and no others."""
+        # A model has one mask for all layers, or two.
+        for known, answer in self._judged:
+            if known is mask:
+                return answer
+        wanted = torch.ones(mask.shape[-2:], dtype=torch.bool, device=mask.device).tril()
+        self._judged.append((mask, bool(((mask == 0) == wanted).all())))
+        return self._judged[-1][1]
 
     def read(self, *, last: bool) -> torch.Tensor:
         """(rows), int64: of each row's last token, or of its first own one."""

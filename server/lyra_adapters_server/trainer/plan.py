@@ -11,6 +11,7 @@ import torch
 import transformers
 
 from lyra_adapters_server.trainer.base import Base
+from lyra_adapters_server.trainer.kernels import ops
 from lyra_adapters_server.trainer.score import score_token_budget
 from lyra_adapters_server.trainer.spec import Plan
 from lyra_adapters_server.trainer.suspend import Suspend
@@ -19,6 +20,7 @@ Item = TypeVar("Item")
 
 # What a worker can do as a job was begun, whatever its own settings are.
 _KEPT = ("threads", "train_token_budget", "score_token_budget")
+_COMPILED, _PLAIN = "compiled_packed", "fused_packed"
 
 
 def train_token_budget(base: Base) -> int:
@@ -32,7 +34,7 @@ def new_plan(base: Base) -> Plan:
         device=base.card.device,
         dtype=base.card.dtype,
         threads=torch.get_num_threads(),
-        kernels="fused_packed" if base.packs else "fused",
+        kernels=_kernels(base),
         attention=str(getattr(base.model.config, "_attn_implementation", "")),
         train_token_budget=train_token_budget(base),
         score_token_budget=score_token_budget(base),
@@ -58,13 +60,24 @@ def settle(own: Plan | None, base: Base) -> tuple[Plan, list[str]]:
     plan = new_plan(base)
     if own is None:
         return plan, []
-    plan = plan.model_copy(update={name: getattr(own, name) for name in _KEPT})
+    kept = {name: getattr(own, name) for name in _KEPT}
+    if (own.kernels, plan.kernels) == (_PLAIN, _COMPILED):
+        # It was begun where there were none, and does without them to its end.
+        kept["kernels"] = own.kernels
+    plan = plan.model_copy(update=kept)
     before, now = own.model_dump(), plan.model_dump()
     return plan, [f"{name} {now[name]}, was {before[name]}" for name in now if now[name] != before[name]]
 
 
-def with_threads(count: int, work: Generator[Item, None, None]) -> Generator[Item, None, None]:
-    """Runs a generator's turns on so many CPU threads, and leaves the count as it was in between.
+def _kernels(base: Base) -> str:
+    if not base.packs:
+        return "fused"
+    is_low = base.device.type == "cpu" and base.card.dtype == "bfloat16"
+    return _COMPILED if is_low and ops.fit() else _PLAIN
+
+
+def under(plan: Plan, work: Generator[Item, None, None]) -> Generator[Item, None, None]:
+    """Runs a generator's turns on a plan's CPU threads and kernels, and leaves both as they were in between.
 
     So jobs of different plans, and what else the worker does, take turns. Suspend passes through to the generator.
     """
@@ -72,9 +85,10 @@ def with_threads(count: int, work: Generator[Item, None, None]) -> Generator[Ite
     try:
         while True:
             usual = torch.get_num_threads()
-            _use(count, usual)
+            _use(plan.threads, usual)
             try:
-                item = next(work) if wish is None else work.throw(wish)
+                with ops.using(plan.kernels != _PLAIN):
+                    item = next(work) if wish is None else work.throw(wish)
             except StopIteration:
                 return
             finally:

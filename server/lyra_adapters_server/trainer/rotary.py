@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from lyra_adapters_server.trainer.kernels import ops
+
 _NAME = "apply_rotary_pos_emb"
 
 
@@ -28,14 +30,29 @@ class Rotate(torch.autograd.Function):
             As `x`, in its layout.
         """
         ctx.save_for_backward(cos, sin)
+        if _fits(x, cos, sin):
+            return ops.rotate(x, cos, sin, back=False)
         return _rotate(x, cos, sin)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Rotates back."""
         cos, sin = ctx.saved_tensors
+        if _fits(grads[0], cos, sin):
+            return ops.rotate(grads[0], cos, sin, back=True), None, None
         # The halves of the sine change places, and with the sign of the angle this is the transposed map.
         return _rotate(grads[0], cos, -sin.roll(sin.shape[-1] // 2, dims=-1)), None, None
+
+
+def _fits(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> bool:
+    # One row's tokens, or packed rows: all heads of a token turn alike.
+    return (
+        len(x) == len(cos) == 1
+        and x.shape[-1] == cos.shape[-1]
+        and ops.heads_lie_well(x)
+        and ops.fit(x.shape[-1] // 2)
+        and ops.takes(cos, sin)
+    )
 
 
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

@@ -40,6 +40,8 @@ class WorkerConfig(Value):
     dtype: str = "auto"
     # `float32`, or `base`: that of the base.
     classify_dtype: str = "float32"
+    # `auto`, or `off`: torch's own functions in their place.
+    compiled_kernels: str = "auto"
     # CPU threads of torch; 0: as many as there are cores.
     threads: int = 0
     # Added to the process's niceness, so that the server answers while training takes every core.
