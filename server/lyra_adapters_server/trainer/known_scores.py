@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 
 from lyra_adapters_server.trainer.data import Row, TextEncoder
+from lyra_adapters_server.trainer.kernels import ops
 from lyra_adapters_server.trainer.lora import Adapter
 
 Probabilities = list[tuple[float, float, float]]
@@ -43,6 +44,8 @@ class KnownScores:
 def key_of(adapter: Adapter | None, encoder: TextEncoder, rows: Sequence[Row]) -> str:
     """A digest of all that a base model's answers to rows follow from: no names, so that a copy is known too."""
     digest = hashlib.sha256(json.dumps(encoder.describe(), sort_keys=True).encode())
+    # Jobs of different plans may ask; see plan.py.
+    digest.update(repr(ops.fit()).encode())
     for row in rows:
         digest.update(repr((row.tokens, row.types)).encode())
     if adapter is not None:

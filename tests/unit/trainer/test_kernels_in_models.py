@@ -12,12 +12,14 @@ from lyra_adapters_server.trainer import attention
 from lyra_adapters_server.trainer.base import Base
 from lyra_adapters_server.trainer.bases import Bases
 from lyra_adapters_server.trainer.data import encode_rows, make_batch
+from lyra_adapters_server.trainer.events import Scored
 from lyra_adapters_server.trainer.fused import Dropout
 from lyra_adapters_server.trainer.heads import summed_loss
 from lyra_adapters_server.trainer.kernels import ops
 from lyra_adapters_server.trainer.loop import train
-from lyra_adapters_server.trainer.spec import BaseModelConfig, WorkerConfig
-from lyra_adapters_server.types import LoraConfig
+from lyra_adapters_server.trainer.score import score
+from lyra_adapters_server.trainer.spec import BaseModelConfig, ScoreSpec, WorkerConfig
+from lyra_adapters_server.types import AdapterRef, LoraConfig
 from test_encoders import samples
 from test_loop import digest, spec
 from test_pieces import check
@@ -150,3 +152,16 @@ def test_off_means_off(directory: Callable[[str], Path], tmp_path: Path, monkeyp
     assert not ops.loaded()
     bases_of(directory("llama"), tmp_path).get("tiny")
     assert ops.loaded()
+
+
+def test_scores_with_and_without_are_kept_apart(directory: Callable[[str], Path], tmp_path: Path) -> None:
+    wanted = ScoreSpec(subject=AdapterRef(name="base", base_alias="tiny"), samples=samples(6))
+    warm = bases_of(directory("llama"), tmp_path)
+
+    def scored(bases: Bases) -> Any:
+        return next(event.probabilities for event in score(wanted, bases) if isinstance(event, Scored))
+
+    compiled = scored(warm)
+    with ops.using(False):
+        assert scored(warm) == scored(bases_of(directory("llama"), tmp_path)) != compiled
+    assert scored(warm) == compiled
