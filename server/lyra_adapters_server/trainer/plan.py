@@ -20,7 +20,9 @@ Item = TypeVar("Item")
 
 # What a worker can do as a job was begun, whatever its own settings are.
 _KEPT = ("threads", "train_token_budget", "score_token_budget")
-_COMPILED, _PLAIN = "compiled_packed", "fused_packed"
+_COMPILED, _PLAIN = "compiled", "fused"
+# What the compiled kernels compute in.
+_LOW = "bfloat16"
 
 
 def train_token_budget(base: Base) -> int:
@@ -61,7 +63,7 @@ def settle(own: Plan | None, base: Base) -> tuple[Plan, list[str]]:
     if own is None:
         return plan, []
     kept = {name: getattr(own, name) for name in _KEPT}
-    if (own.kernels, plan.kernels) == (_PLAIN, _COMPILED):
+    if own.kernels == plan.kernels.replace(_COMPILED, _PLAIN):
         # It was begun where there were none, and does without them to its end.
         kept["kernels"] = own.kernels
     plan = plan.model_copy(update=kept)
@@ -70,10 +72,9 @@ def settle(own: Plan | None, base: Base) -> tuple[Plan, list[str]]:
 
 
 def _kernels(base: Base) -> str:
-    if not base.packs:
-        return "fused"
-    is_low = base.device.type == "cpu" and base.card.dtype == "bfloat16"
-    return _COMPILED if is_low and ops.fit() else _PLAIN
+    is_low = base.device.type == "cpu" and base.card.dtype == _LOW
+    kind = _COMPILED if is_low and ops.fit() else _PLAIN
+    return f"{kind}_packed" if base.packs else kind
 
 
 def under(plan: Plan, work: Generator[Item, None, None]) -> Generator[Item, None, None]:
@@ -87,7 +88,7 @@ def under(plan: Plan, work: Generator[Item, None, None]) -> Generator[Item, None
             usual = torch.get_num_threads()
             _use(plan.threads, usual)
             try:
-                with ops.using(plan.kernels != _PLAIN):
+                with ops.using(plan.kernels.startswith(_COMPILED) or plan.dtype != _LOW):
                     item = next(work) if wish is None else work.throw(wish)
             except StopIteration:
                 return
