@@ -70,6 +70,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/performance/speed.py --case encoder --count 1000
 	$(BIN)/python benchmarks/performance/speed.py --case qwen2.5-0.5b --count 100
 	$(BIN)/python benchmarks/performance/accuracy.py
+	$(BIN)/python benchmarks/performance/step_profile.py
 	$(BIN)/python benchmarks/performance/scaling.py
 	$(BIN)/python benchmarks/performance/upper_half.py
 	$(BIN)/python benchmarks/performance/turnaround.py

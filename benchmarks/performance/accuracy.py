@@ -1,6 +1,6 @@
 """Whether what makes training fast costs accuracy: the same trainings in bfloat16, and in float32.
 
-    python benchmarks/performance/accuracy.py [--case encoder] [--count 300] [--seeds 5] [--test 494]
+    python benchmarks/performance/accuracy.py [--case encoder] [--count 200] [--seeds 5] [--test 494]
 
 For each seed the service's own engine trains one adapter in each way, from the same rows in the same order, and scores
 it on rows that none has seen, in the same way again. In float32 the engine follows PEFT's loss curve
@@ -46,7 +46,7 @@ WAYS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", choices=CASES, default="encoder")
-    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--test", type=int, default=494)
     parser.add_argument("--data", type=Path, default=DATA)

@@ -143,8 +143,9 @@ def grouped_attention(
         raise RuntimeError("this attention is for packed rows")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     causal = attention_mask is not None
-    is_plain = softcap is None and (attention_mask is None or packing.is_causal(attention_mask))
-    if is_plain and ops.heads_lie_well(query, key, value):
+    fits = softcap is None and ops.heads_lie_well(query, key, value)
+    # A mask is looked at only where the kernel could do without it.
+    if fits and (attention_mask is None or packing.is_causal(attention_mask)):
         # torch leaves `apply` untyped.
         found: torch.Tensor = CompiledAttention.apply(query, key, value, scale, packing, causal)  # type: ignore[no-untyped-call]
         return found, None

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -146,7 +147,7 @@ def add_kept(into: torch.Tensor, x: torch.Tensor, mask: torch.Tensor) -> None:
     _call("add_kept", into, x, mask, x.numel())
 
 
-class Layout:
+class Layout(NamedTuple):
     """Where rows lie, for `attention`.
 
     Attributes:
@@ -154,9 +155,8 @@ class Layout:
         shared: Tokens that all rows begin with: the first sequence; 0: there are none.
     """
 
-    def __init__(self, starts: torch.Tensor, shared: int) -> None:
-        """Takes the attributes."""
-        self.starts, self.shared = starts, shared
+    starts: torch.Tensor
+    shared: int
 
     @property
     def sequences(self) -> int:
