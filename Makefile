@@ -63,17 +63,19 @@ format: $(VENV)/.installed
 stubs: $(VENV)/.installed
 	$(BIN)/python protos/generate.py
 
-# Speed beside Trainer + PEFT, into docs/performance.md; half an hour on two cores that have nothing else to do.
+# Speed beside Trainer + PEFT, into docs/performance.md; two hours on two cores that have nothing else to do.
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/performance/speed.py --case demo --count 100
 	$(BIN)/python benchmarks/performance/speed.py --case demo --count 1000
 	$(BIN)/python benchmarks/performance/speed.py --case encoder --count 1000
 	$(BIN)/python benchmarks/performance/speed.py --case qwen2.5-0.5b --count 100
 	$(BIN)/python benchmarks/performance/accuracy.py
+	$(BIN)/python benchmarks/performance/accuracy.py --case demo --count 100 --test 247
 	$(BIN)/python benchmarks/performance/step_profile.py
 	$(BIN)/python benchmarks/performance/scaling.py
 	$(BIN)/python benchmarks/performance/upper_half.py
-	$(BIN)/python benchmarks/performance/turnaround.py
+	$(BIN)/python benchmarks/performance/turnaround.py --epochs 1 --defaults
+	$(BIN)/python benchmarks/performance/turnaround.py --count 1000 --epochs 1
 	$(BIN)/python benchmarks/performance/job_queue.py
 	$(BIN)/python benchmarks/performance/job_queue.py --case encoder
 
