@@ -4,7 +4,8 @@
 
 For each seed the service's own engine trains one adapter in each way, from the same rows in the same order, and scores
 it on rows that none has seen, in the same way again. In float32 the engine follows PEFT's loss curve
-(tests/unit/trainer/test_curve.py), so that stands for what Trainer and PEFT learn. Ten minutes for the encoder.
+(tests/unit/trainer/test_curve.py), so that stands for what Trainer and PEFT learn. Ten minutes for the
+encoder, three quarters of an hour for the demo base with 100 corrections and 247 rows.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +33,7 @@ from peer import peak_bytes, say
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", type=Path)
-    parser.add_argument("--base", default="demo")
-    parser.add_argument("--cache", type=Path, default=Path("~/.cache/lyra-adapters").expanduser())
-    parser.add_argument("--dtype", default="bfloat16")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--dropout", type=float, default=0.05)
-    parser.add_argument("--max-length", type=int, default=512)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--warm-up", type=int, default=2)
-    parser.add_argument("--upper-half", action="store_true")
-    arguments = parser.parse_args()
+    arguments = read_arguments()
     keep_freed_memory()
     use_threads(arguments.threads)
     counted = count_tokens()
@@ -65,6 +53,23 @@ def main() -> None:
                 done += 1
             seconds = time.monotonic() - begin
             say({"tokens": sum(counted), "seconds": seconds, "steps": done, "peak_bytes": peak_bytes()})
+
+
+def read_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """What `training` takes; None: from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", type=Path)
+    parser.add_argument("--base", default="demo")
+    parser.add_argument("--cache", type=Path, default=Path("~/.cache/lyra-adapters").expanduser())
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--dropout", type=float, default=0.05)
+    parser.add_argument("--max-length", type=int, default=512)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--warm-up", type=int, default=2)
+    parser.add_argument("--upper-half", action="store_true")
+    return parser.parse_args(given)
 
 
 def count_tokens() -> list[int]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import engine
 from lyra_adapters_server.trainer.kernels import ops
-from models import CACHE, CASES, find_model
+from models import CASES, find_model
 from page import PAGE, write_section
 from rows import DATA, corrections, write
 from torch.profiler import ProfilerActivity, profile
@@ -36,18 +36,9 @@ def main() -> None:
     engine.keep_freed_memory()
     engine.use_threads(0)
     model = find_model(arguments.case)
-    settings = argparse.Namespace(
-        base=str(model.directory),
-        cache=CACHE,
-        dtype="bfloat16",
-        batch=8,
-        dropout=0.05,
-        max_length=512,
-        seed=0,
-        upper_half=False,
-    )
     with tempfile.TemporaryDirectory() as folder:
-        settings.rows = write(Path(folder) / "rows.jsonl", corrections(arguments.data, arguments.count))
+        rows = write(Path(folder) / "rows.jsonl", corrections(arguments.data, arguments.count))
+        settings = engine.read_arguments([str(rows), "--base", str(model.directory)])
         compiled = shares(settings, Path(folder) / "compiled", arguments.steps)
         with ops.using(False):
             plain = shares(settings, Path(folder) / "plain", arguments.steps)

@@ -6,7 +6,7 @@ All train the same rows for as many epochs, without held-out rows, folds or cand
 the event that says that the version is in force, on a server whose base is loaded. Cold: the same, from the start of
 `lyra-adapters serve`. Peer: the whole run of the script. In turns. With --defaults also, once, a job with the service's
 defaults: their epochs, rows held out for the gate, and the folds by which the best step is found. Ten minutes with 100
-corrections and one epoch, twenty with 1,000.
+corrections and one epoch, twenty-five with 1,000.
 """
 
 from __future__ import annotations
